@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The one way of a parsed packet to user space. Each function returns the counter to which the
+ * packet goes.
+ */
+#ifndef PACKET_HEADERS_BPF_EMIT_BPF_H_
+#define PACKET_HEADERS_BPF_EMIT_BPF_H_
+
+#include "maps.bpf.h"
+#include "packet_headers/header_record.h"
+#include "packet_headers/parse.h"
+
+/* What a hook knows of a packet beside its bytes; fields as in struct ph_header_record. */
+struct ph_packet {
+	__u64 socket_cookie;
+	__u32 ifindex;
+	__u32 wire_len;
+	__u16 gso_size;
+	__u16 gso_segs;
+	__u16 vlan_tci;
+	__be16 vlan_proto_be;
+	__u8 direction;
+	__u8 link_layer;
+};
+
+static __always_inline enum ph_counter ph_emit_class(struct ph_frame frame,
+						     const struct ph_headers *headers,
+						     const struct ph_packet *packet, void *ring,
+						     __u32 flow_hash, __u64 wakeup,
+						     const __u32 capacity)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u32 length = headers->length;
+	struct ph_header_record *record =
+		bpf_ringbuf_reserve(ring, sizeof(struct ph_header_record) + capacity, 0);
+
+	if (!record)
+		return PH_RING_FULL;
+	record->time_ns = now;
+	record->socket_cookie = packet->socket_cookie;
+	record->flow_hash = flow_hash;
+	record->ifindex = packet->ifindex;
+	record->wire_len = packet->wire_len;
+	record->header_len = headers->length;
+	record->l3_offset = headers->l3_offset;
+	record->l4_offset = headers->l4_offset;
+	record->gso_size = packet->gso_size;
+	record->gso_segs = packet->gso_segs;
+	record->vlan_tci = packet->vlan_tci;
+	record->vlan_proto_be = packet->vlan_proto_be;
+	record->direction = packet->direction;
+	record->link_layer = packet->link_layer;
+	record->tcp_flags = headers->tcp_flags;
+	__builtin_memset(record->reserved, 0, sizeof(record->reserved));
+	__builtin_memset(record->headers, 0, capacity);
+	if (length > capacity || !ph_read(frame, 0, record->headers, length)) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return PH_TRUNCATED;
+	}
+	bpf_ringbuf_submit(record, wakeup);
+	return PH_CAPTURED;
+}
+
+/* Whether the flow's capture has ended. A new connection attempt brings it back. */
+static __always_inline int ph_is_settled(const struct ph_headers *headers)
+{
+	struct ph_settled_flow *flow;
+
+	if (!any_settled)
+		return 0;
+	flow = bpf_map_lookup_elem(&ph_settled, &headers->key);
+	if (!flow)
+		return 0;
+	if ((headers->tcp_flags & (PH_TCP_SYN | PH_TCP_ACK)) == PH_TCP_SYN) {
+		bpf_map_delete_elem(&ph_settled, &headers->key);
+		return 0;
+	}
+	flow->last_seen_ns = bpf_ktime_get_ns();
+	flow->packets++;
+	return 1;
+}
+
+static __always_inline enum ph_counter ph_emit(struct ph_frame frame,
+					       const struct ph_headers *headers,
+					       const struct ph_packet *packet)
+{
+	__u32 flow_hash, shard;
+	__u64 used, wakeup;
+	void *ring;
+
+	flow_hash = ph_flow_hash(&headers->key, (const struct ph_hash_seed *)&config.hash_seed);
+	shard = ph_shard_of(flow_hash, config.shards);
+	ring = bpf_map_lookup_elem(&ph_rings, &shard);
+	if (!ring)
+		return PH_RING_FULL;
+
+	used = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+	wakeup = used > config.wakeup_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	if (used > config.shed_bytes &&
+	    (headers->tcp_flags & (PH_TCP_SYN | PH_TCP_ACK)) == PH_TCP_SYN)
+		return PH_SHED_SYN;
+
+	if (headers->length <= PH_HEADER_CLASS_0)
+		return ph_emit_class(frame, headers, packet, ring, flow_hash, wakeup,
+				     PH_HEADER_CLASS_0);
+	if (headers->length <= PH_HEADER_CLASS_1)
+		return ph_emit_class(frame, headers, packet, ring, flow_hash, wakeup,
+				     PH_HEADER_CLASS_1);
+	if (headers->length <= PH_HEADER_CLASS_2)
+		return ph_emit_class(frame, headers, packet, ring, flow_hash, wakeup,
+				     PH_HEADER_CLASS_2);
+	return ph_emit_class(frame, headers, packet, ring, flow_hash, wakeup,
+				     PH_HEADER_CLASS_3);
+}
+
+#endif /* PACKET_HEADERS_BPF_EMIT_BPF_H_ */

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The one parser: from the start of a frame to the end of its TCP header. XDP, TC and user space
+ * run this same code; every read is checked by ph_read().
+ */
+#ifndef PACKET_HEADERS_PARSE_H_
+#define PACKET_HEADERS_PARSE_H_
+
+#include "packet_headers/contract.h"
+#include "packet_headers/counters.h"
+#include "packet_headers/flow_key.h"
+#include "packet_headers/frame.h"
+#include "packet_headers/header_record.h"
+
+#define PH_ETHERTYPE_IPV4 0x0800
+#define PH_ETHERTYPE_IPV6 0x86dd
+#define PH_ETHERTYPE_VLAN 0x8100  /* IEEE 802.1Q, customer tag */
+#define PH_ETHERTYPE_QINQ 0x88a8  /* IEEE 802.1ad, service tag */
+#define PH_ETHERTYPE_QINQ1 0x9100 /* service tag before 802.1ad, still in use */
+
+#define PH_MAX_VLAN_TAGS 2
+#define PH_MAX_IPV6_EXTENSIONS 8
+
+#define PH_IPPROTO_HOPOPTS 0
+#define PH_IPPROTO_TCP 6
+#define PH_IPPROTO_ROUTING 43
+#define PH_IPPROTO_FRAGMENT 44
+#define PH_IPPROTO_AH 51
+#define PH_IPPROTO_DSTOPTS 60
+#define PH_IPPROTO_MH 135
+
+#define PH_IPV4_FRAGMENT_OFFSET 0x1fff
+#define PH_IPV6_FRAGMENT_OFFSET 0xfff8
+
+#define PH_TCP_FIN 0x01
+#define PH_TCP_SYN 0x02
+#define PH_TCP_RST 0x04
+#define PH_TCP_ACK 0x10
+
+struct ph_vlan_tag {
+	__be16 tci_be;
+	__be16 ethertype_be; /* of what follows the tag */
+};
+
+/* How IPv6 extension headers begin (RFC 8200, 4; AH: RFC 4302, 2). */
+struct ph_ipv6_extension {
+	__u8 next_header;
+	__u8 length;	  /* in words of eight bytes behind the first; of four behind two in AH */
+	__be16 offset_be; /* in Fragment only */
+};
+
+/* The fixed part of a TCP header (RFC 9293, 3.1), flags as one byte. */
+struct ph_tcp {
+	__be16 source_port_be;
+	__be16 destination_port_be;
+	__be32 sequence_be;
+	__be32 acknowledgment_be;
+	__u8 data_offset; /* in words of four bytes, in the upper half */
+	__u8 flags;	  /* PH_TCP_* */
+	__be16 window_be;
+	__sum16 checksum_be;
+	__be16 urgent_be;
+};
+
+PH_STATIC_ASSERT(sizeof(struct ph_tcp) == 20, "ph_tcp is the wire format");
+
+/* Where the headers of a TCP packet are, in bytes from the start of the frame. */
+struct ph_headers {
+	struct ph_flow_key key;
+	__u16 l3_offset;
+	__u16 l4_offset;
+	__u16 length; /* to the end of the TCP header */
+	__u8 is_ipv6;
+	__u8 tcp_flags;
+};
+
+/*
+ * A parser's place in a frame. Offsets have 64 bits, since without CAP_PERFMON the verifier lets
+ * nothing narrower take the place of a pointer on the stack.
+ */
+struct ph_cursor {
+	struct ph_frame frame;
+	__u64 offset;
+	__u64 l3_end; /* where the IP packet says it ends; 0 if it doesn't (BIG TCP, RFC 2675) */
+	enum ph_direction direction;
+};
+
+/* Copies the next bytes without moving; returns whether the frame has them. */
+static __ph_inline int ph_peek(const struct ph_cursor *cursor, void *to, __u32 bytes)
+{
+	return ph_read(cursor->frame, cursor->offset, to, bytes);
+}
+
+static __ph_inline __u8 *ph_source(struct ph_flow_key *key, enum ph_direction direction)
+{
+	return direction == PH_EGRESS ? key->local_addr : key->remote_addr;
+}
+
+static __ph_inline __u8 *ph_destination(struct ph_flow_key *key, enum ph_direction direction)
+{
+	return direction == PH_EGRESS ? key->remote_addr : key->local_addr;
+}
+
+static __ph_inline void ph_map_ipv4(__u8 *address, __be32 ipv4)
+{
+	__builtin_memset(address, 0, 10);
+	__builtin_memset(address + 10, 0xff, 2);
+	__builtin_memcpy(address + 12, &ipv4, 4);
+}
+
+/*
+ * The steps of ph_parse(). Each leaves the cursor behind what it read and returns PH_CAPTURED, or
+ * the counter to which the packet goes.
+ */
+
+static __ph_inline enum ph_counter ph_parse_ethernet(struct ph_cursor *cursor,
+						     __be16 *ethertype_be)
+{
+	struct ethhdr ethernet;
+
+	if (!ph_peek(cursor, &ethernet, sizeof(ethernet)))
+		return PH_TRUNCATED;
+	*ethertype_be = ethernet.h_proto;
+	cursor->offset += sizeof(ethernet);
+
+	for (int i = 0; i < PH_MAX_VLAN_TAGS; i++) {
+		struct ph_vlan_tag tag;
+
+		if (*ethertype_be != ph_htons(PH_ETHERTYPE_VLAN) &&
+		    *ethertype_be != ph_htons(PH_ETHERTYPE_QINQ) &&
+		    *ethertype_be != ph_htons(PH_ETHERTYPE_QINQ1))
+			break;
+		if (!ph_peek(cursor, &tag, sizeof(tag)))
+			return PH_TRUNCATED;
+		*ethertype_be = tag.ethertype_be;
+		cursor->offset += sizeof(tag);
+	}
+	return PH_CAPTURED;
+}
+
+static __ph_inline enum ph_counter ph_parse_ipv4(struct ph_cursor *cursor,
+						 struct ph_flow_key *key)
+{
+	struct iphdr ip;
+	__u64 header_bytes, total_bytes;
+
+	if (!ph_peek(cursor, &ip, sizeof(ip)))
+		return PH_TRUNCATED;
+	header_bytes = ip.ihl * 4;
+	total_bytes = ph_ntohs(ip.tot_len);
+	if (ip.version != 4 || header_bytes < sizeof(ip) ||
+	    (total_bytes && total_bytes < header_bytes))
+		return PH_MALFORMED_IP;
+	if (ip.protocol != PH_IPPROTO_TCP)
+		return PH_NOT_TCP;
+	if (ip.frag_off & ph_htons(PH_IPV4_FRAGMENT_OFFSET))
+		return PH_FRAGMENT;
+	ph_map_ipv4(ph_source(key, cursor->direction), ip.saddr);
+	ph_map_ipv4(ph_destination(key, cursor->direction), ip.daddr);
+	cursor->l3_end = total_bytes ? cursor->offset + total_bytes : 0;
+	cursor->offset += header_bytes;
+	return PH_CAPTURED;
+}
+
+static __ph_inline int ph_is_ipv6_extension(__u8 next_header)
+{
+	return next_header == PH_IPPROTO_HOPOPTS || next_header == PH_IPPROTO_ROUTING ||
+	       next_header == PH_IPPROTO_FRAGMENT || next_header == PH_IPPROTO_AH ||
+	       next_header == PH_IPPROTO_DSTOPTS || next_header == PH_IPPROTO_MH;
+}
+
+static __ph_inline enum ph_counter ph_parse_ipv6_extension(struct ph_cursor *cursor,
+							   __u8 *next_header)
+{
+	struct ph_ipv6_extension extension;
+	__u8 type = *next_header;
+
+	if (!ph_peek(cursor, &extension, sizeof(extension)))
+		return PH_TRUNCATED;
+	*next_header = extension.next_header;
+	if (type == PH_IPPROTO_FRAGMENT) {
+		if (extension.offset_be & ph_htons(PH_IPV6_FRAGMENT_OFFSET))
+			return PH_FRAGMENT;
+		cursor->offset += 8;
+	} else if (type == PH_IPPROTO_AH) {
+		cursor->offset += (extension.length + 2) * 4;
+	} else {
+		cursor->offset += (extension.length + 1) * 8;
+	}
+	return cursor->offset <= PH_MAX_HEADER_BYTES ? PH_CAPTURED : PH_HEADER_TOO_LONG;
+}
+
+static __ph_inline enum ph_counter ph_parse_ipv6(struct ph_cursor *cursor,
+						 struct ph_flow_key *key)
+{
+	struct ipv6hdr ip;
+	__u8 next_header;
+
+	if (!ph_peek(cursor, &ip, sizeof(ip)))
+		return PH_TRUNCATED;
+	if (ip.version != 6)
+		return PH_MALFORMED_IP;
+	__builtin_memcpy(ph_source(key, cursor->direction), &ip.saddr, 16);
+	__builtin_memcpy(ph_destination(key, cursor->direction), &ip.daddr, 16);
+	next_header = ip.nexthdr;
+	cursor->offset += sizeof(ip);
+	cursor->l3_end = ip.payload_len ? cursor->offset + ph_ntohs(ip.payload_len) : 0;
+
+	for (int i = 0; i < PH_MAX_IPV6_EXTENSIONS; i++) {
+		enum ph_counter result;
+
+		if (!ph_is_ipv6_extension(next_header))
+			break;
+		result = ph_parse_ipv6_extension(cursor, &next_header);
+		if (result != PH_CAPTURED)
+			return result;
+	}
+	if (ph_is_ipv6_extension(next_header))
+		return PH_HEADER_TOO_LONG;
+	return next_header == PH_IPPROTO_TCP ? PH_CAPTURED : PH_NOT_TCP;
+}
+
+static __ph_inline enum ph_counter ph_parse_tcp(struct ph_cursor *cursor,
+						struct ph_headers *headers)
+{
+	struct ph_flow_key *key = &headers->key;
+	struct ph_tcp tcp;
+	__u64 header_bytes;
+	__u8 last;
+
+	if (!ph_peek(cursor, &tcp, sizeof(tcp)))
+		return PH_TRUNCATED;
+	header_bytes = (tcp.data_offset >> 4) * 4;
+	if (header_bytes < sizeof(tcp) ||
+	    (cursor->l3_end && cursor->offset + header_bytes > cursor->l3_end))
+		return PH_MALFORMED_TCP;
+	headers->l4_offset = cursor->offset;
+	headers->tcp_flags = tcp.flags;
+	if (cursor->direction == PH_EGRESS) {
+		key->local_port_be = tcp.source_port_be;
+		key->remote_port_be = tcp.destination_port_be;
+	} else {
+		key->local_port_be = tcp.destination_port_be;
+		key->remote_port_be = tcp.source_port_be;
+	}
+	cursor->offset += header_bytes;
+	headers->length = cursor->offset;
+	if (cursor->offset > PH_MAX_HEADER_BYTES)
+		return PH_HEADER_TOO_LONG;
+	if (header_bytes > sizeof(tcp) && !ph_read(cursor->frame, cursor->offset - 1, &last, 1))
+		return PH_TRUNCATED;
+	return PH_CAPTURED;
+}
+
+/*
+ * Fills `headers` and returns PH_CAPTURED, or returns the counter to which the packet goes.
+ * PH_TRUNCATED says that the headers go on beyond the frame.
+ */
+static __ph_inline enum ph_counter ph_parse(struct ph_frame frame,
+					    enum ph_link_layer link_layer,
+					    enum ph_direction direction,
+					    struct ph_headers *headers)
+{
+	struct ph_cursor cursor = {frame, 0, 0, direction};
+	enum ph_counter result;
+
+	if (link_layer == PH_LINK_ETHERNET) {
+		__be16 ethertype_be = 0;
+
+		result = ph_parse_ethernet(&cursor, &ethertype_be);
+		if (result != PH_CAPTURED)
+			return result;
+		if (ethertype_be != ph_htons(PH_ETHERTYPE_IPV4) &&
+		    ethertype_be != ph_htons(PH_ETHERTYPE_IPV6))
+			return PH_NOT_IP;
+		headers->is_ipv6 = ethertype_be == ph_htons(PH_ETHERTYPE_IPV6);
+	} else {
+		__u8 version;
+
+		if (!ph_peek(&cursor, &version, 1))
+			return PH_TRUNCATED;
+		version >>= 4;
+		if (version != 4 && version != 6)
+			return PH_NOT_IP;
+		headers->is_ipv6 = version == 6;
+	}
+	headers->l3_offset = cursor.offset;
+	result = headers->is_ipv6 ? ph_parse_ipv6(&cursor, &headers->key)
+				  : ph_parse_ipv4(&cursor, &headers->key);
+	if (result != PH_CAPTURED)
+		return result;
+	return ph_parse_tcp(&cursor, headers);
+}
+
+#endif /* PACKET_HEADERS_PARSE_H_ */

@@ -1,0 +1,162 @@
+"""When a flow begins and when it ends: tuple reuse, capture duration, idle time, flow limit."""
+
+import socket
+import threading
+import unittest
+
+import judge
+import pcap
+from harness import HOST4, PEER4, CaptureTest, needs_daemon, wait_until
+from peers import (RESET_ON_CLOSE, connect, cookie_of, exchange, flow_of, listen, payload)
+
+
+def split_at_syns(records):
+    """The connections that used one tuple one after the other."""
+    connections = []
+    for record in records:
+        if record.tcp.flags & (pcap.SYN | pcap.ACK) == pcap.SYN:
+            connections.append([])
+        connections[-1].append(record)
+    return connections
+
+
+@needs_daemon
+class TupleReuse(CaptureTest):
+    """Two connections never share a file, however fast the second follows."""
+
+    def reuse(self, end):
+        daemon, tcpdump = self.start_daemon(), self.start_tcpdump()
+        listener = listen(self, self.host, HOST4)
+        cookies = []
+        for _ in range(3):
+            client, accepted = connect(self, self.peer, PEER4, listener, port=20000)
+            cookies.append(cookie_of(accepted))
+            exchange(client, accepted)
+            end(client, accepted)
+        daemon.wait_for_files(3)
+        captured, files = tcpdump.stop(), self.finish(daemon)
+        self.assertEqual(files.keys(), {judge.uuid_of(cookie) for cookie in cookies})
+        times = judge.Times()
+        for cookie, expected in zip(cookies, split_at_syns(captured), strict=True):
+            uuid = judge.uuid_of(cookie)
+            judge.assert_same_packets(self, files[uuid].records, expected, times, uuid)
+        times.assert_close(self)
+
+    def test_after_a_reset(self):
+        def reset(client, accepted):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            client.close()
+            with self.assertRaises(ConnectionResetError):
+                accepted.recv(1)
+            accepted.close()
+        self.reuse(reset)
+
+    def test_out_of_time_wait(self):
+        def close(client, accepted):
+            accepted.close()
+            self.assertEqual(client.recv(1), b"")
+            client.close()
+        self.reuse(close)
+
+
+@needs_daemon
+class LongFlows(CaptureTest):
+
+    def open(self):
+        """A connection from the peer."""
+        return connect(self, self.peer, PEER4, listen(self, self.host, HOST4))
+
+    def test_only_the_first_captureduration_is_saved(self):
+        """Then the kernel stops sending the flow: settled grows, saved doesn't, no second file."""
+        daemon = self.start_daemon("-captureduration=2s", "-uuidwaitduration=1s")
+        tcpdump = self.start_tcpdump()
+        client, accepted = self.open()
+        stop = threading.Event()
+
+        def talk():
+            while not stop.wait(0.002):  # paced: a steady flow, not a bulk
+                exchange(client, accepted)
+
+        talking = threading.Thread(target=talk)
+        talking.start()
+        self.addCleanup(talking.join)
+        self.addCleanup(stop.set)
+        wait_until(lambda: daemon.lost("settled") > 100, "the kernel settled the flow")
+        daemon.wait_for_files(1)
+        saved, settled = daemon.metric("packets_saved_total"), daemon.lost("settled")
+        self.assertEqual(daemon.metric("settled_flows"), 1)
+        wait_until(lambda: daemon.lost("settled") > settled + 500, "settled keeps growing")
+        self.assertEqual(daemon.metric("packets_saved_total"), saved)
+        stop.set()
+        talking.join()
+        captured, files = tcpdump.stop(), self.finish(daemon)
+        self.assertEqual(files.keys(), {judge.uuid_of(cookie_of(accepted))})
+        records = next(iter(files.values())).records
+        length_ns = records[-1].time_ns - records[0].time_ns
+        self.assertGreater(length_ns, 1.9e9)
+        self.assertLessEqual(length_ns, 2.0e9)
+        end_ns = records[-1].time_ns + judge.TOLERANCE_NS
+        times = judge.Times()
+        judge.assert_same_packets(self, records, [r for r in captured if r.time_ns <= end_ns],
+                                  times)
+        times.assert_close(self)
+
+    def test_idle_beyond_flowtimeout(self):
+        """The file appears while the socket is open; what comes later never makes another."""
+        daemon = self.start_daemon("-flowtimeout=1s", "-uuidwaitduration=1s")
+        client, accepted = self.open()
+        exchange(client, accepted)
+        path, = daemon.wait_for_files(1)
+        with open(path, "rb") as file:
+            published = file.read()
+        for count in range(1, 4):
+            exchange(client, accepted)
+            wait_until(lambda: daemon.lost("late") + daemon.lost("settled") >= 4 * count,
+                       "later packets are counted")
+        files = self.finish(daemon)
+        self.assertEqual(files.keys(), {judge.uuid_of(cookie_of(accepted))})
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), published)
+
+    def test_a_closed_flow_is_published_at_once(self):
+        """Two seconds after its last packet, however long flowtimeout is."""
+        daemon = self.start_daemon("-flowtimeout=60s", "-captureduration=60s")
+        tcpdump = self.start_tcpdump()
+        client, accepted = self.open()
+        owners = {cookie_of(accepted): flow_of(accepted)}
+        exchange(client, accepted)
+        client.close()
+        accepted.close()
+        daemon.wait_for_files(1, seconds=4)
+        judge.assert_flows(self, self.finish(daemon), tcpdump.stop(), owners)
+
+    def test_maxflows(self):
+        """Flows above the limit are refused whole and counted; the others lose nothing."""
+        daemon, tcpdump = self.start_daemon("-maxflows=5"), self.start_tcpdump()
+        listener = listen(self, self.host, HOST4)
+        pairs = [connect(self, self.peer, PEER4, listener) for _ in range(8)]
+        for _ in range(3):
+            for client, accepted in pairs:
+                exchange(client, accepted)
+        wait_until(lambda: daemon.lost("flow_limit") > 0, "flow_limit is counted")
+        captured, files = tcpdump.stop(), self.finish(daemon)
+        owners = {cookie_of(accepted): flow_of(accepted) for _, accepted in pairs}
+        kept = {cookie: flow for cookie, flow in owners.items() if judge.uuid_of(cookie) in files}
+        self.assertEqual(len(kept), 5)
+        judge.assert_flows(self, files, captured, kept)
+
+    def test_many_flows_end_with_the_daemon(self):
+        """SIGTERM publishes every open flow."""
+        daemon, tcpdump = self.start_daemon(), self.start_tcpdump()
+        listener = listen(self, self.host, HOST4)
+        pairs = [connect(self, self.peer, PEER4, listener) for _ in range(50)]
+        for client, accepted in pairs:
+            client.sendall(payload(100))
+            accepted.recv(100)
+        captured = tcpdump.stop()
+        judge.assert_flows(self, self.finish(daemon), captured,
+                           {cookie_of(accepted): flow_of(accepted) for _, accepted in pairs})
+
+
+if __name__ == "__main__":
+    unittest.main()

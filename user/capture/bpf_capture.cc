@@ -1,0 +1,266 @@
+#include "user/capture/bpf_capture.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/membarrier.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "packet_headers/kernel_config.h"
+#include "packet_headers/settled_flow.h"
+#include "packet_headers.skel.h"
+#include "spdlog/spdlog.h"
+#include "user/capture/bpf_ring.h"
+#include "user/flow/clock.h"
+
+namespace packet_headers {
+namespace {
+
+constexpr uint32_t kSweepBatch = 1024;
+
+int LogFromLibbpf(libbpf_print_level level, const char* format, va_list arguments) {
+  if (level == LIBBPF_DEBUG) return 0;
+  char line[1024];
+  std::vsnprintf(line, sizeof(line), format, arguments);
+  spdlog::debug("libbpf: {}", line);
+  return 0;
+}
+
+int64_t RingBytes(int64_t at_least) {
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return static_cast<int64_t>(std::bit_ceil(std::max<uint64_t>(at_least, page)));
+}
+
+absl::Status LoadError(int error) {
+  switch (error) {
+    case EPERM:
+    case EACCES:
+      return absl::PermissionDeniedError(
+          "load the BPF programs: not permitted (they need CAP_BPF and CAP_NET_ADMIN: run as "
+          "root, or give both to the process)");
+    default:
+      return absl::ErrnoToStatus(
+          error, "load the BPF programs (they need Linux 5.8 or newer with CONFIG_BPF_SYSCALL)");
+  }
+}
+
+// Hooks in the order in which they are tried.
+std::vector<Hook> HooksToTry(const NetworkInterface& interface, CaptureHook choice,
+                             ph_direction direction, bool has_xdp) {
+  const bool xdp_is_possible = has_xdp && direction == PH_INGRESS;
+  switch (choice) {
+    case CaptureHook::kXdp:
+      if (direction == PH_INGRESS) return {Hook::kXdp};
+      return {Hook::kTcx, Hook::kClsact};
+    case CaptureHook::kTcx:
+      return {Hook::kTcx};
+    case CaptureHook::kClsact:
+      return {Hook::kClsact};
+    default:
+      // On virtual devices XDP costs the host more than it saves.
+      if (xdp_is_possible && interface.is_physical &&
+          interface.link_layer() == PH_LINK_ETHERNET) {
+        return {Hook::kXdp, Hook::kTcx, Hook::kClsact};
+      }
+      return {Hook::kTcx, Hook::kClsact};
+  }
+}
+
+}  // namespace
+
+BpfCapture::BpfCapture(packet_headers_bpf* skeleton, int64_t ring_bytes, bool has_xdp)
+    : skeleton_(skeleton), ring_bytes_(ring_bytes), has_xdp_(has_xdp) {}
+
+BpfCapture::~BpfCapture() { packet_headers_bpf::destroy(skeleton_); }
+
+absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards,
+                                                             int64_t ring_bytes) {
+  libbpf_set_print(LogFromLibbpf);
+  packet_headers_bpf* skeleton = packet_headers_bpf::open();
+  if (skeleton == nullptr) return LoadError(errno);
+  const bool has_xdp =
+      libbpf_probe_bpf_helper(BPF_PROG_TYPE_XDP, BPF_FUNC_xdp_get_buff_len, nullptr) == 1;
+  std::unique_ptr<BpfCapture> capture(
+      new BpfCapture(skeleton, RingBytes(ring_bytes), has_xdp));
+
+  bpf_program__set_autoload(skeleton->progs.ph_xdp_in_eth, has_xdp);
+  ph_kernel_config& config = const_cast<ph_kernel_config&>(skeleton->rodata->config);
+  if (getrandom(&config.hash_seed, sizeof(config.hash_seed), 0) != sizeof(config.hash_seed)) {
+    return absl::ErrnoToStatus(errno, "get random bytes");
+  }
+  config.shards = shards;
+  config.wakeup_bytes = static_cast<uint32_t>(capture->ring_bytes_ / 2);
+  config.shed_bytes = static_cast<uint32_t>(capture->ring_bytes_ / 8 * 7);
+  bpf_map__set_max_entries(skeleton->maps.ph_rings, shards);
+  const int error = packet_headers_bpf::load(skeleton);
+  if (error != 0) return LoadError(-error);
+  const absl::Status status = capture->MakeRings(shards);
+  if (!status.ok()) return status;
+  return capture;
+}
+
+absl::Status BpfCapture::MakeRings(uint32_t shards) {
+  for (uint32_t shard = 0; shard < shards; ++shard) {
+    UniqueFd ring(bpf_map_create(BPF_MAP_TYPE_RINGBUF, absl::StrCat("ph_ring_", shard).c_str(), 0,
+                                 0, static_cast<uint32_t>(ring_bytes_), nullptr));
+    if (!ring.valid()) {
+      return absl::ErrnoToStatus(
+          errno, absl::StrCat("make a ring buffer of ", ring_bytes_,
+                              " bytes (-capture.ringsize sets its size)"));
+    }
+    const int fd = ring.get();
+    if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.ph_rings), &shard, &fd, BPF_ANY) != 0) {
+      return absl::ErrnoToStatus(errno, "give the kernel a ring buffer");
+    }
+    absl::StatusOr<std::unique_ptr<BpfRing>> reader = BpfRing::Open(std::move(ring));
+    if (!reader.ok()) return reader.status();
+    rings_.push_back(*std::move(reader));
+  }
+  return absl::OkStatus();
+}
+
+RecordSource& BpfCapture::source(uint32_t shard) { return *rings_[shard]; }
+
+int64_t BpfCapture::RingUsed(uint32_t shard) const { return rings_[shard]->used_bytes(); }
+
+absl::StatusOr<std::unique_ptr<HookLink>> BpfCapture::AttachDirection(
+    const NetworkInterface& interface, ph_direction direction, Hook hook) {
+  const bool is_ethernet = interface.link_layer() == PH_LINK_ETHERNET;
+  const auto& programs = skeleton_->progs;
+  const bpf_program* program = direction == PH_EGRESS
+                                   ? (is_ethernet ? programs.ph_tc_out_eth : programs.ph_tc_out_ip)
+                                   : (is_ethernet ? programs.ph_tc_in_eth : programs.ph_tc_in_ip);
+  if (hook == Hook::kXdp) {
+    if (!is_ethernet) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("attach xdp to ", interface.name,
+                       ": it has no Ethernet header (-capture.hook=tcx uses TC instead)"));
+    }
+    if (!has_xdp_) {
+      return absl::UnimplementedError(absl::StrCat(
+          "attach xdp to ", interface.name,
+          ": needs Linux 5.18 or newer (-capture.hook=clsact uses TC instead)"));
+    }
+    program = programs.ph_xdp_in_eth;
+  }
+  return AttachToHook(hook, direction, interface, bpf_program__fd(program));
+}
+
+absl::StatusOr<Attachment> BpfCapture::Attach(const NetworkInterface& interface,
+                                              CaptureHook choice) {
+  Attachment attachment;
+  for (const ph_direction direction : {PH_INGRESS, PH_EGRESS}) {
+    // The programs count from their first packet on.
+    const ph_interface_direction key = {interface.ifindex, static_cast<uint32_t>(direction)};
+    std::vector<ph_kernel_counters> zeros(libbpf_num_possible_cpus());
+    if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.ph_counters), &key, zeros.data(),
+                            BPF_NOEXIST) != 0 &&
+        errno != EEXIST) {
+      return absl::ErrnoToStatus(errno,
+                                 absl::StrCat("make the counters of ", interface.name));
+    }
+
+    std::vector<std::string> failures;
+    absl::Status last_failure;
+    bool attached = false;
+    for (const Hook hook : HooksToTry(interface, choice, direction, has_xdp_)) {
+      absl::StatusOr<std::unique_ptr<HookLink>> link =
+          AttachDirection(interface, direction, hook);
+      if (!link.ok()) {
+        failures.emplace_back(link.status().message());
+        last_failure = link.status();
+        continue;
+      }
+      (direction == PH_INGRESS ? attachment.ingress_hook : attachment.egress_hook) = hook;
+      (direction == PH_INGRESS ? attachment.ingress : attachment.egress) = *std::move(link);
+      attached = true;
+      break;
+    }
+    if (!attached) return absl::Status(last_failure.code(), absl::StrJoin(failures, "; "));
+  }
+  return attachment;
+}
+
+void BpfCapture::AwaitDetached() { syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0); }
+
+void BpfCapture::Settle(const ph_flow_key& key) {
+  const ph_settled_flow fresh = {.last_seen_ns = static_cast<__u64>(MonotonicNow()),
+                                 .packets = 0};
+  absl::MutexLock lock(&settled_mutex_);
+  if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.ph_settled), &key, &fresh,
+                          BPF_NOEXIST) == 0) {
+    skeleton_->bss->any_settled = 1;
+    ++settled_flows_;
+  }
+}
+
+int64_t BpfCapture::settled_flows() const {
+  absl::MutexLock lock(&settled_mutex_);
+  return settled_flows_;
+}
+
+void BpfCapture::SweepSettled(int64_t now_ns, int64_t idle_ns) {
+  absl::MutexLock lock(&settled_mutex_);
+  if (skeleton_->bss->any_settled == 0) return;
+  const int map = bpf_map__fd(skeleton_->maps.ph_settled);
+  std::vector<ph_flow_key> keys(kSweepBatch);
+  std::vector<ph_settled_flow> flows(kSweepBatch);
+  std::vector<ph_flow_key> idle;
+  int64_t left = 0;
+  uint32_t position = 0;
+  bool more = true;
+  for (bool first = true; more; first = false) {
+    uint32_t count = kSweepBatch;
+    const int error = bpf_map_lookup_batch(map, first ? nullptr : &position, &position,
+                                           keys.data(), flows.data(), &count, nullptr);
+    if (error != 0 && errno != ENOENT) break;
+    more = error == 0;
+    for (uint32_t i = 0; i < count; ++i) {
+      if (now_ns - static_cast<int64_t>(flows[i].last_seen_ns) > idle_ns) {
+        idle.push_back(keys[i]);
+      } else {
+        ++left;
+      }
+    }
+  }
+  for (const ph_flow_key& key : idle) bpf_map_delete_elem(map, &key);
+  if (more) return;  // not all of it was seen
+  settled_flows_ = left;
+  if (left == 0) skeleton_->bss->any_settled = 0;
+}
+
+CountersByDirection BpfCapture::ReadCounters(uint32_t ifindex) const {
+  CountersByDirection counters = {};
+  for (const uint32_t direction : {PH_INGRESS, PH_EGRESS}) {
+    const ph_interface_direction key = {ifindex, direction};
+    std::vector<ph_kernel_counters> by_cpu(libbpf_num_possible_cpus());
+    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.ph_counters), &key, by_cpu.data()) != 0) {
+      continue;
+    }
+    for (const ph_kernel_counters& cpu : by_cpu) {
+      const auto* fields = reinterpret_cast<const __u64*>(&cpu);
+      for (int i = 0; i < PH_KERNEL_COUNTERS; ++i) counters[direction][i] += fields[i];
+    }
+  }
+  return counters;
+}
+
+void BpfCapture::ForgetCounters(uint32_t ifindex) {
+  for (const uint32_t direction : {PH_INGRESS, PH_EGRESS}) {
+    const ph_interface_direction key = {ifindex, direction};
+    bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.ph_counters), &key);
+  }
+}
+
+}  // namespace packet_headers

@@ -1,0 +1,178 @@
+#include "user/capture/hook.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <libmnl/libmnl.h>
+#include <linux/if_link.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "user/output/unique_fd.h"
+
+namespace packet_headers {
+namespace {
+
+// Newer than Debian 12's headers (Linux 6.6).
+constexpr bpf_attach_type kTcxIngress = static_cast<bpf_attach_type>(46);
+constexpr bpf_attach_type kTcxEgress = static_cast<bpf_attach_type>(47);
+constexpr uint32_t kBefore = 1U << 3;  // BPF_F_BEFORE; of no program in particular: of all
+
+// "ph" in ASCII: what tells our clsact filters from those of others.
+constexpr uint32_t kClsactHandle = 0x7068;
+constexpr uint32_t kClsactPriority = 0x7068;
+
+absl::Status AttachError(Hook hook, const NetworkInterface& interface, int error,
+                         absl::string_view hint) {
+  return absl::ErrnoToStatus(error, absl::StrCat("attach ", HookName(hook), " to ",
+                                                 interface.name, hint.empty() ? "" : " (", hint,
+                                                 hint.empty() ? "" : ")"));
+}
+
+// A bpf_link: gone with its descriptor.
+class BpfLink : public HookLink {
+ public:
+  explicit BpfLink(int fd) : fd_(fd) {}
+
+ private:
+  UniqueFd fd_;
+};
+
+absl::StatusOr<std::unique_ptr<HookLink>> AttachXdp(const NetworkInterface& interface,
+                                                    int program_fd) {
+  LIBBPF_OPTS(bpf_link_create_opts, options, .flags = XDP_FLAGS_DRV_MODE);
+  const int fd = bpf_link_create(program_fd, interface.ifindex, BPF_XDP, &options);
+  if (fd >= 0) return std::make_unique<BpfLink>(fd);
+  const int error = -fd;
+  return AttachError(Hook::kXdp, interface, error,
+                     error == EBUSY
+                         ? "another XDP program is there; -capture.hook=tcx uses TC instead"
+                         : "not every driver takes it; -capture.hook=tcx uses TC instead");
+}
+
+absl::StatusOr<std::unique_ptr<HookLink>> AttachTcx(ph_direction direction,
+                                                    const NetworkInterface& interface,
+                                                    int program_fd) {
+  // First in the chain, so that no verdict of another program hides a packet from us.
+  LIBBPF_OPTS(bpf_link_create_opts, options, .flags = kBefore);
+  const int fd = bpf_link_create(program_fd, interface.ifindex,
+                                 direction == PH_INGRESS ? kTcxIngress : kTcxEgress, &options);
+  if (fd >= 0) return std::make_unique<BpfLink>(fd);
+  return AttachError(Hook::kTcx, interface, -fd,
+                     fd == -EINVAL ? "needs Linux 6.6; -capture.hook=clsact works before" : "");
+}
+
+bpf_tc_hook ClsactHook(uint32_t ifindex, bpf_tc_attach_point point) {
+  LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(ifindex), .attach_point = point);
+  return hook;
+}
+
+// Whether any filter, ours or another's, is left in the clsact qdisc. True if that can't be told.
+bool ClsactHasFilters(uint32_t ifindex) {
+  const std::unique_ptr<mnl_socket, int (*)(mnl_socket*)> socket(
+      mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC), mnl_socket_close);
+  if (socket == nullptr || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) != 0) return true;
+  for (const uint32_t parent :
+       {TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)}) {
+    char buffer[16 * 1024];
+    nlmsghdr* request = mnl_nlmsg_put_header(buffer);
+    request->nlmsg_type = RTM_GETTFILTER;
+    request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    auto* message = static_cast<tcmsg*>(mnl_nlmsg_put_extra_header(request, sizeof(tcmsg)));
+    message->tcm_family = AF_UNSPEC;
+    message->tcm_ifindex = static_cast<int>(ifindex);
+    message->tcm_parent = parent;
+    if (mnl_socket_sendto(socket.get(), request, request->nlmsg_len) < 0) return true;
+    bool found = false;
+    int more = MNL_CB_OK;
+    while (more > MNL_CB_STOP) {
+      const ssize_t size = mnl_socket_recvfrom(socket.get(), buffer, sizeof(buffer));
+      if (size < 0) return true;
+      more = mnl_cb_run(
+          buffer, size, 0, 0,
+          [](const nlmsghdr*, void* any) {
+            *static_cast<bool*>(any) = true;
+            return MNL_CB_OK;
+          },
+          &found);
+    }
+    if (found || more == MNL_CB_ERROR) return true;
+  }
+  return false;
+}
+
+// A filter in the clsact qdisc. It would outlive the process, so one that is ours from an earlier
+// run is replaced; the qdisc goes with the last filter if it is ours.
+class ClsactFilter : public HookLink {
+ public:
+  static absl::StatusOr<std::unique_ptr<HookLink>> Attach(ph_direction direction,
+                                                          const NetworkInterface& interface,
+                                                          int program_fd) {
+    const bpf_tc_attach_point point = direction == PH_INGRESS ? BPF_TC_INGRESS : BPF_TC_EGRESS;
+    bpf_tc_hook hook = ClsactHook(interface.ifindex, point);
+    const int created = bpf_tc_hook_create(&hook);
+    if (created != 0 && created != -EEXIST) {
+      return AttachError(Hook::kClsact, interface, -created, "make the clsact qdisc");
+    }
+    LIBBPF_OPTS(bpf_tc_opts, ours, .handle = kClsactHandle, .priority = kClsactPriority);
+    const bool left_by_us = bpf_tc_query(&hook, &ours) == 0;
+
+    auto filter = std::unique_ptr<ClsactFilter>(
+        new ClsactFilter(interface.ifindex, point, created == 0 || left_by_us));
+    LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program_fd,
+                .flags = left_by_us ? uint32_t{BPF_TC_F_REPLACE} : 0, .handle = kClsactHandle,
+                .priority = kClsactPriority);
+    const int error = bpf_tc_attach(&hook, &options);
+    if (error != 0) return AttachError(Hook::kClsact, interface, -error, "");
+    return filter;
+  }
+
+  ~ClsactFilter() override {
+    bpf_tc_hook hook = ClsactHook(ifindex_, point_);
+    LIBBPF_OPTS(bpf_tc_opts, options, .handle = kClsactHandle, .priority = kClsactPriority);
+    bpf_tc_detach(&hook, &options);
+    if (own_qdisc_ && !ClsactHasFilters(ifindex_)) {
+      hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
+      bpf_tc_hook_destroy(&hook);
+    }
+  }
+
+ private:
+  ClsactFilter(uint32_t ifindex, bpf_tc_attach_point point, bool own_qdisc)
+      : ifindex_(ifindex), point_(point), own_qdisc_(own_qdisc) {}
+
+  const uint32_t ifindex_;
+  const bpf_tc_attach_point point_;
+  const bool own_qdisc_;
+};
+
+}  // namespace
+
+const char* HookName(Hook hook) {
+  switch (hook) {
+    case Hook::kXdp:
+      return "xdp";
+    case Hook::kTcx:
+      return "tcx";
+    default:
+      return "clsact";
+  }
+}
+
+absl::StatusOr<std::unique_ptr<HookLink>> AttachToHook(Hook hook, ph_direction direction,
+                                                       const NetworkInterface& interface,
+                                                       int program_fd) {
+  switch (hook) {
+    case Hook::kXdp:
+      return AttachXdp(interface, program_fd);
+    case Hook::kTcx:
+      return AttachTcx(direction, interface, program_fd);
+    default:
+      return ClsactFilter::Attach(direction, interface, program_fd);
+  }
+}
+
+}  // namespace packet_headers

@@ -1,0 +1,34 @@
+// The kernel hooks, and what attaches a program to them.
+
+#ifndef PACKET_HEADERS_USER_CAPTURE_HOOK_H_
+#define PACKET_HEADERS_USER_CAPTURE_HOOK_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "packet_headers/contract.h"
+#include "user/capture/network_interface.h"
+
+namespace packet_headers {
+
+enum class Hook { kXdp, kTcx, kClsact };
+
+const char* HookName(Hook hook);
+
+// A program at a hook of an interface, until it is destroyed. Other programs are never replaced.
+class HookLink {
+ public:
+  virtual ~HookLink() = default;
+};
+
+// Attaches the program of `program_fd`, of the type that the hook takes; XDP means the driver's own
+// (never generic) and ingress.
+absl::StatusOr<std::unique_ptr<HookLink>> AttachToHook(Hook hook, ph_direction direction,
+                                                       const NetworkInterface& interface,
+                                                       int program_fd);
+
+}  // namespace packet_headers
+
+#endif  // PACKET_HEADERS_USER_CAPTURE_HOOK_H_

@@ -1,0 +1,240 @@
+#include "user/config/config.h"
+
+#include <limits>
+#include <optional>
+#include <set>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "user/config/flags.h"
+#include "user/config/go_values.h"
+
+namespace packet_headers {
+namespace {
+
+constexpr size_t kUsageColumns = 80;
+
+// The largest values that the two formats behind them can express.
+constexpr int64_t kMaxPcapSnaplen = 262'144;
+constexpr int64_t kMaxRingBytes = int64_t{1} << 31;  // the largest power of two in max_entries
+
+std::string Quote(absl::string_view text) {
+  return absl::StrCat("\"", absl::Utf8SafeCEscape(text), "\"");
+}
+
+// An argument that begins with "-", taken apart.
+struct FlagArgument {
+  absl::string_view name;
+  std::optional<absl::string_view> value;  // what follows the first "="
+};
+
+absl::StatusOr<FlagArgument> SplitFlagArgument(absl::string_view argument) {
+  absl::string_view name = argument;
+  absl::ConsumePrefix(&name, "-");
+  absl::ConsumePrefix(&name, "-");
+  if (name.empty() || name.front() == '-' || name.front() == '=') {
+    return absl::InvalidArgumentError(
+        absl::StrCat("bad flag syntax: ", absl::Utf8SafeCEscape(argument)));
+  }
+  const size_t equals = name.find('=');
+  if (equals == absl::string_view::npos) return FlagArgument{name, std::nullopt};
+  return FlagArgument{name.substr(0, equals), name.substr(equals + 1)};
+}
+
+// Go's flag package stops at the first argument that is not a flag and leaves it to the program;
+// the Go program then ignored it, and all that followed. That captures something else than was
+// asked for, so here it is an error. `bare_boolean` is the boolean flag just before it that was
+// given without a value, or null.
+absl::Status UnexpectedArgument(absl::string_view argument, const Flag* bare_boolean) {
+  const bool is_its_value = bare_boolean != nullptr && ParseGoBool(argument).ok();
+  const std::string text = absl::Utf8SafeCEscape(argument);
+  std::string message = absl::StrCat("unexpected argument '", text, "'");
+  if (!argument.empty()) {
+    absl::StrAppend(&message, " (did you mean -", is_its_value ? bare_boolean->name : "interface",
+                    "=", text, "?)");
+  }
+  return absl::InvalidArgumentError(message);
+}
+
+using FlagSet = std::set<const Flag*>;
+
+// Applies the command line to `result`; the flags that it set are added to `given`.
+absl::Status ApplyArguments(absl::Span<const char* const> args, CommandLine& result,
+                            FlagSet& given) {
+  const Flag* bare_boolean = nullptr;
+  for (size_t i = 0; i < args.size(); ++i) {
+    const absl::string_view argument = args[i];
+    const bool ends_flags = argument == "--";
+    if (ends_flags && ++i == args.size()) break;
+    if (ends_flags || argument.size() < 2 || argument.front() != '-') {
+      return UnexpectedArgument(args[i], bare_boolean);
+    }
+    absl::StatusOr<FlagArgument> split = SplitFlagArgument(argument);
+    if (!split.ok()) return split.status();
+    if (split->name == "help" || split->name == "h") {
+      result.help_requested = true;
+      return absl::OkStatus();
+    }
+    const Flag* flag = FindFlag(split->name);
+    if (flag == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("flag provided but not defined: -", absl::Utf8SafeCEscape(split->name)));
+    }
+    bare_boolean = !split->value && flag->is_boolean() ? flag : nullptr;
+    if (bare_boolean != nullptr) split->value = "true";
+    if (!split->value) {
+      if (++i == args.size()) {
+        return absl::InvalidArgumentError(absl::StrCat("flag needs an argument: -", flag->name));
+      }
+      split->value = args[i];
+    }
+    const absl::Status set = flag->type.set(*split->value, result.config);
+    if (!set.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "invalid value ", Quote(*split->value), " for flag -", flag->name, ": ", set.message()));
+    }
+    given.insert(flag);
+  }
+  return absl::OkStatus();
+}
+
+// Applies the environment to the flags that are not in `given`, and warns where it loses to them.
+absl::Status ApplyEnvironment(const std::function<const char*(const char*)>& getenv,
+                              const FlagSet& given, CommandLine& result) {
+  for (const Flag& flag : Flags()) {
+    const std::string variable = EnvironmentName(flag.name);
+    const char* const value = getenv(variable.c_str());
+    if (value == nullptr) continue;
+    if (given.count(&flag) > 0) {
+      result.warnings.push_back(absl::StrCat(
+          "-", flag.name, "=", Quote(flag.type.get(result.config)),
+          " on the command line wins over ", variable, "=", Quote(value), " in the environment"));
+      continue;
+    }
+    const absl::Status set = flag.type.set(value, result.config);
+    if (!set.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("invalid value ", Quote(value),
+                                                     " for environment variable ", variable,
+                                                     " (flag -", flag.name, "): ", set.message()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Appends `text`, broken between words and indented, as whole lines.
+void AppendWrapped(absl::string_view text, size_t indent, std::string& out) {
+  size_t column = 0;
+  for (absl::string_view word : absl::StrSplit(text, ' ')) {
+    if (column > 0 && column + 1 + word.size() > kUsageColumns) {
+      out += '\n';
+      column = 0;
+    }
+    const size_t gap = column == 0 ? indent : 1;
+    absl::StrAppend(&out, std::string(gap, ' '), word);
+    column += gap + word.size();
+  }
+  out += '\n';
+}
+
+void AppendFlagUsage(const Flag& flag, std::string& out) {
+  const std::string default_value = flag.type.get(Config());
+  absl::StrAppend(&out, "\n  -", flag.name, flag.is_boolean() ? "" : "=", flag.type.placeholder,
+                  "\n");
+  AppendWrapped(flag.help, 6, out);
+  AppendWrapped(absl::StrCat("(default ", default_value.empty() ? "none" : default_value,
+                             "; environment ", EnvironmentName(flag.name), ")"),
+                6, out);
+}
+
+absl::Status RequireDuration(absl::string_view flag, absl::Duration value, bool zero_allowed) {
+  if (value > absl::ZeroDuration() || (zero_allowed && value == absl::ZeroDuration())) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("-", flag, "=", FormatGoDuration(value),
+                   zero_allowed ? " is negative" : " must be more than 0"));
+}
+
+absl::Status RequireRange(absl::string_view flag, int64_t value, int64_t min, int64_t max) {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("-", flag, "=", value, value < min ? " must be at least " : " must be at most ",
+                   value < min ? min : max));
+}
+
+}  // namespace
+
+absl::StatusOr<CommandLine> ParseCommandLine(
+    absl::Span<const char* const> args, const std::function<const char*(const char*)>& getenv) {
+  CommandLine result;
+  FlagSet given;
+  absl::Status status = ApplyArguments(args, result, given);
+  if (status.ok() && !result.help_requested) status = ApplyEnvironment(getenv, given, result);
+  if (!status.ok()) return status;
+  return result;
+}
+
+std::string Usage() {
+  std::string out = "Usage: packet-headers [-flag=value ...]\n\n";
+  AppendWrapped("Saves the headers of every TCP packet of this host, one pcap file for each flow.",
+                0, out);
+  out += '\n';
+  AppendWrapped(
+      "A flag is written -flag=value, -flag value or --flag=value; a boolean one -flag or "
+      "-flag=false. Each may instead be set by the environment variable named with it; the command "
+      "line wins. A DURATION is a number with a unit (ns, us, ms, s, m or h), or several: 1m30s. "
+      "BYTES may end in KB, MB or GB, which are powers of 1000.",
+      0, out);
+  absl::string_view group;
+  for (const Flag& flag : Flags()) {
+    if (flag.group != group) absl::StrAppend(&out, "\n", flag.group, ":\n");
+    group = flag.group;
+    AppendFlagUsage(flag, out);
+  }
+  out += "\n  -help, -h\n";
+  AppendWrapped("Print this and exit.", 6, out);
+  return out;
+}
+
+std::vector<std::pair<std::string, std::string>> FlagValues(const Config& config) {
+  std::vector<std::pair<std::string, std::string>> values;
+  for (const Flag& flag : Flags()) {
+    values.emplace_back(flag.name, flag.type.get(config));
+  }
+  return values;
+}
+
+absl::Status Validate(const Config& config) {
+  for (const absl::Status& status : {
+           RequireDuration("captureduration", config.capture_duration, /*zero_allowed=*/false),
+           RequireDuration("flowtimeout", config.flow_timeout, /*zero_allowed=*/false),
+           RequireDuration("sigtermwait", config.sigterm_wait, /*zero_allowed=*/true),
+           RequireDuration("uuidwaitduration", config.uuid_wait_duration, /*zero_allowed=*/true),
+           RequireRange("maxflows", config.max_flows, 0, std::numeric_limits<int64_t>::max()),
+           RequireRange("maxheadersize", config.max_header_size, 1, kMaxPcapSnaplen),
+           RequireRange("capture.ringsize", config.ring_size_bytes, 0, kMaxRingBytes),
+       }) {
+    if (!status.ok()) return status;
+  }
+  if (config.uuid_wait_duration > config.capture_duration) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("-uuidwaitduration=", FormatGoDuration(config.uuid_wait_duration),
+                     " is longer than -captureduration=", FormatGoDuration(config.capture_duration),
+                     "; it must be at most that"));
+  }
+  if (config.data_dir.empty()) {
+    return absl::InvalidArgumentError("-datadir is empty; \".\" is the current directory");
+  }
+  if (!config.tcpinfo_event_socket.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "-tcpinfo.eventsocket=", config.tcpinfo_event_socket,
+        " can't be used: this version names flows by the kernel's socket cookie and has no "
+        "tcp-info client yet; leave the flag (or TCPINFO_EVENTSOCKET) out"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace packet_headers

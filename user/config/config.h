@@ -1,0 +1,70 @@
+// What the operator asked for: read once at start from the command line and the environment, and
+// from then on passed about as a const Config.
+
+#ifndef PACKET_HEADERS_USER_CONFIG_CONFIG_H_
+#define PACKET_HEADERS_USER_CONFIG_CONFIG_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+
+namespace packet_headers {
+
+enum class AnonymizeIp { kNone, kNetblock };
+enum class CaptureHook { kAuto, kXdp, kTcx, kClsact };
+
+// The initial values are the flags' defaults; flags.cc says what each one means to the operator.
+struct Config {
+  AnonymizeIp anonymize_ip = AnonymizeIp::kNone;
+  absl::Duration capture_duration = absl::Seconds(30);
+  CaptureHook capture_hook = CaptureHook::kAuto;
+  std::string data_dir = ".";
+  absl::Duration flow_timeout = absl::Seconds(30);
+  std::vector<std::string> interfaces;  // each once; none = all that are up
+  int64_t max_flows = 0;                // 0 = no limit
+  int64_t max_header_size = 256;        // bytes of a packet, from its first header on
+  int64_t max_heap_bytes = 8'000'000'000;
+  int64_t max_idle_ram_bytes = 3'000'000'000;
+  std::string metrics_address = ":9990";
+  int64_t ring_size_bytes = 32'000'000;  // as given: the capture rounds it to what a ring can have
+  int64_t shards = 0;                    // 0 = chosen by the number of cores
+  absl::Duration sigterm_wait = absl::Seconds(1);
+  bool stream = false;
+  std::string tcpinfo_event_socket;  // empty = none
+  std::string uuid_prefix_file;      // empty = none
+  absl::Duration uuid_wait_duration = absl::Seconds(5);
+};
+
+struct CommandLine {
+  Config config;
+  bool help_requested = false;
+  std::vector<std::string> warnings;
+};
+
+// Reads `args` (without argv[0]) in the syntax of Go's flag package, then the environment for every
+// flag that is not among them. `getenv` returns null for a variable that is not set; one that is
+// set but empty is a value. -help ends the reading at once. InvalidArgument with one line for the
+// operator on an unknown flag or a bad value.
+absl::StatusOr<CommandLine> ParseCommandLine(absl::Span<const char* const> args,
+                                             const std::function<const char*(const char*)>& getenv);
+
+// What -help prints: every flag by purpose, with its default and its environment variable.
+std::string Usage();
+
+// Every flag but -help with its value, spelled as the flag would take it; for the log at start.
+std::vector<std::pair<std::string, std::string>> FlagValues(const Config& config);
+
+// Refuses values that are well formed but can't work, alone or together. InvalidArgument with one
+// line for the operator.
+absl::Status Validate(const Config& config);
+
+}  // namespace packet_headers
+
+#endif  // PACKET_HEADERS_USER_CONFIG_CONFIG_H_

@@ -1,0 +1,210 @@
+#include "user/config/flags.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/algorithm/container.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "user/config/go_values.h"
+
+namespace packet_headers {
+namespace {
+
+constexpr int64_t kMaxShards = 64;
+
+template <typename Enum>
+struct EnumValue {
+  absl::string_view name;
+  Enum value;
+};
+
+constexpr EnumValue<AnonymizeIp> kAnonymizeIpValues[] = {
+    {"none", AnonymizeIp::kNone},
+    {"netblock", AnonymizeIp::kNetblock},
+};
+
+constexpr EnumValue<CaptureHook> kCaptureHookValues[] = {
+    {"auto", CaptureHook::kAuto},
+    {"xdp", CaptureHook::kXdp},
+    {"tcx", CaptureHook::kTcx},
+    {"clsact", CaptureHook::kClsact},
+};
+
+template <auto kField, auto kParse>
+absl::Status Set(absl::string_view text, Config& config) {
+  auto value = kParse(text);
+  if (!value.ok()) return value.status();
+  config.*kField = *std::move(value);
+  return absl::OkStatus();
+}
+
+template <auto kField, const auto& kValues>
+absl::Status SetEnum(absl::string_view text, Config& config) {
+  std::vector<absl::string_view> names;
+  for (const auto& candidate : kValues) {
+    if (candidate.name == text) {
+      config.*kField = candidate.value;
+      return absl::OkStatus();
+    }
+    names.push_back(candidate.name);
+  }
+  return absl::InvalidArgumentError(absl::StrCat("must be one of ", absl::StrJoin(names, ", ")));
+}
+
+// Appends, for the flag may be repeated. An empty name is refused and not taken for "all": it is
+// what is left of -interface=$NAME when the variable is missing.
+absl::Status AddInterfaces(absl::string_view text, Config& config) {
+  for (absl::string_view name : absl::StrSplit(text, ',')) {
+    if (name.empty()) {
+      return absl::InvalidArgumentError(
+          "empty interface name (to capture on all that are up, leave it out)");
+    }
+    if (absl::c_linear_search(config.interfaces, name)) continue;
+    config.interfaces.emplace_back(name);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ParseText(absl::string_view text) { return std::string(text); }
+
+// An empty name would quietly mean the default prefix, and so other names than were asked for.
+absl::StatusOr<std::string> ParseFileName(absl::string_view text) {
+  if (text.empty()) return absl::InvalidArgumentError("empty file name");
+  return std::string(text);
+}
+
+absl::StatusOr<int64_t> ParseShards(absl::string_view text) {
+  const absl::StatusOr<int64_t> shards = ParseGoInt(text);
+  if (!shards.ok()) return shards;
+  if (*shards < 0 || *shards > kMaxShards) {
+    return absl::InvalidArgumentError(absl::StrCat("must be 0 to ", kMaxShards));
+  }
+  return shards;
+}
+
+std::string GetInterfaces(const Config& config) { return absl::StrJoin(config.interfaces, ","); }
+
+template <bool Config::*kField>
+std::string GetBool(const Config& config) {
+  return config.*kField ? "true" : "false";
+}
+
+template <auto kField>
+std::string GetPlain(const Config& config) {
+  return absl::StrCat(config.*kField);
+}
+
+template <absl::Duration Config::*kField>
+std::string GetDuration(const Config& config) {
+  return FormatGoDuration(config.*kField);
+}
+
+template <int64_t Config::*kField>
+std::string GetByteCount(const Config& config) {
+  return FormatByteCount(config.*kField);
+}
+
+template <auto kField, const auto& kValues>
+std::string GetEnum(const Config& config) {
+  for (const auto& candidate : kValues) {
+    if (candidate.value == config.*kField) return std::string(candidate.name);
+  }
+  return "";
+}
+
+template <bool Config::*kField>
+constexpr FlagType kBool = {"", Set<kField, ParseGoBool>, GetBool<kField>};
+template <int64_t Config::*kField, auto kParse = ParseGoInt>
+constexpr FlagType kInt = {"NUMBER", Set<kField, kParse>, GetPlain<kField>};
+template <int64_t Config::*kField>
+constexpr FlagType kByteCount = {"BYTES", Set<kField, ParseByteCount>, GetByteCount<kField>};
+template <absl::Duration Config::*kField>
+constexpr FlagType kDuration = {"DURATION", Set<kField, ParseGoDuration>, GetDuration<kField>};
+template <auto kField, const auto& kValues>
+constexpr FlagType kEnum = {"CHOICE", SetEnum<kField, kValues>, GetEnum<kField, kValues>};
+template <std::string Config::*kField, auto kParse = ParseText>
+constexpr FlagType kPath = {"PATH", Set<kField, kParse>, GetPlain<kField>};
+template <std::string Config::*kField>
+constexpr FlagType kAddress = {"HOST:PORT", Set<kField, ParseText>, GetPlain<kField>};
+constexpr FlagType kInterfaces = {"NAME[,NAME...]", AddInterfaces, GetInterfaces};
+
+constexpr absl::string_view kCapture = "What is captured";
+constexpr absl::string_view kFiles = "What is written";
+constexpr absl::string_view kNames = "How flows are named";
+constexpr absl::string_view kLimits = "Limits and sizes";
+constexpr absl::string_view kService = "The service";
+
+constexpr Flag kFlags[] = {
+    {"interface", kCapture, kInterfaces,
+     "Network interface to capture on. May be repeated or be a list with commas. With none, all "
+     "interfaces that are up are captured."},
+    {"captureduration", kCapture, kDuration<&Config::capture_duration>,
+     "Save only the first part of each flow, this long, so that long-lived flows don't fill the "
+     "disk."},
+    {"flowtimeout", kCapture, kDuration<&Config::flow_timeout>,
+     "A flow without packets for this long is taken to be closed."},
+    {"maxheadersize", kCapture, kInt<&Config::max_header_size>,
+     "The most bytes of headers to save of a packet. Longer headers are cut off here."},
+    {"capture.hook", kCapture, kEnum<&Config::capture_hook, kCaptureHookValues>,
+     "Which kernel hook reads the packets: auto, xdp, tcx or clsact. auto chooses by interface."},
+
+    {"datadir", kFiles, kPath<&Config::data_dir>,
+     "The directory to which data is written. It is created if need be, with its parents."},
+    {"stream", kFiles, kBool<&Config::stream>,
+     "Write to disk while a flow is captured, not only at its end."},
+    {"anonymize.ip", kFiles, kEnum<&Config::anonymize_ip, kAnonymizeIpValues>,
+     "How to anonymize IP addresses: none, or netblock, which keeps the first three bytes of an "
+     "IPv4 address (/24) and the first six of an IPv6 address (/48). The host's own addresses stay "
+     "as they are."},
+
+    {"uuid-prefix-file", kNames, kPath<&Config::uuid_prefix_file, ParseFileName>,
+     "File that holds the UUID prefix. Without one, the prefix is made of the host name and the "
+     "boot time and marked \"unsafe\"."},
+    {"uuidwaitduration", kNames, kDuration<&Config::uuid_wait_duration>,
+     "A flow that has no UUID after this long is discarded. At most captureduration."},
+    {"tcpinfo.eventsocket", kNames, kPath<&Config::tcpinfo_event_socket>,
+     "The event socket of tcp-info. Not supported by this version, which names flows by the "
+     "kernel's socket cookie: leave it out."},
+
+    {"maxflows", kLimits, kInt<&Config::max_flows>,
+     "The most flows at one time; when there are that many, new ones are ignored. 0 is no limit."},
+    {"maxheap", kLimits, kByteCount<&Config::max_heap_bytes>,
+     "Above this much memory no new flows are taken."},
+    {"maxidleram", kLimits, kByteCount<&Config::max_idle_ram_bytes>,
+     "Idle memory above this goes back to the operating system."},
+    {"capture.ringsize", kLimits, kByteCount<&Config::ring_size_bytes>,
+     "Size of the ring between the kernel and each shard, rounded up to a power of two and at "
+     "least one page."},
+    {"shards", kLimits, kInt<&Config::shards, ParseShards>,
+     "How many threads share the flows among them, 0 to 64. 0 chooses by the number of cores."},
+
+    {"prometheusx.listen-address", kService, kAddress<&Config::metrics_address>,
+     "Where to serve the metrics over HTTP."},
+    {"sigtermwait", kService, kDuration<&Config::sigterm_wait>,
+     "How long to go on capturing after SIGTERM before the flows are saved."},
+};
+
+}  // namespace
+
+absl::Span<const Flag> Flags() { return kFlags; }
+
+const Flag* FindFlag(absl::string_view name) {
+  for (const Flag& flag : kFlags) {
+    if (flag.name == name) return &flag;
+  }
+  return nullptr;
+}
+
+std::string EnvironmentName(absl::string_view flag_name) {
+  std::string name = absl::AsciiStrToUpper(flag_name);
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !absl::ascii_isalnum(c); }, '_');
+  return name;
+}
+
+}  // namespace packet_headers

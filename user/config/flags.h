@@ -1,0 +1,44 @@
+// The table of flags: parsing, the help and the log of final values are all read from it.
+
+#ifndef PACKET_HEADERS_USER_CONFIG_FLAGS_H_
+#define PACKET_HEADERS_USER_CONFIG_FLAGS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "user/config/config.h"
+
+namespace packet_headers {
+
+// How a flag's text becomes a field of Config, and the way back.
+struct FlagType {
+  absl::string_view placeholder;  // what the help calls the value; empty = boolean
+  // An error says what is wrong with the text and leaves it to the caller to say where it stood.
+  absl::Status (*set)(absl::string_view text, Config& config);
+  std::string (*get)(const Config& config);
+};
+
+struct Flag {
+  absl::string_view name;
+  absl::string_view group;  // heading in the help; flags of one group stand together
+  FlagType type;
+  absl::string_view help;
+
+  // A boolean flag takes a value only after "=".
+  bool is_boolean() const { return type.placeholder.empty(); }
+};
+
+// All flags but -help, in the order of the help. A flag's default is `type.get(Config())`.
+absl::Span<const Flag> Flags();
+
+// Null when there is no such flag.
+const Flag* FindFlag(absl::string_view name);
+
+// "tcpinfo.eventsocket" -> "TCPINFO_EVENTSOCKET".
+std::string EnvironmentName(absl::string_view flag_name);
+
+}  // namespace packet_headers
+
+#endif  // PACKET_HEADERS_USER_CONFIG_FLAGS_H_

@@ -1,0 +1,472 @@
+#include "user/flow/flow_table.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace packet_headers {
+namespace {
+
+// Written by one thread only.
+template <typename T>
+void Bump(std::atomic<T>& value, T by = 1) {
+  value.store(value.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
+std::atomic<int64_t>& CountOf(FlowStats& stats, FlowState state) {
+  switch (state) {
+    case FlowState::kEmbryonic:
+      return stats.embryonic;
+    case FlowState::kCapturing:
+      return stats.capturing;
+    default:
+      return stats.ended;
+  }
+}
+
+// With -stream a flow's records go to its file once they fill this many chunks.
+constexpr int64_t kStreamChunks = 64;
+
+MappedAddress RemoteAddress(const ph_flow_key& key) {
+  MappedAddress address;
+  std::memcpy(address.data(), key.remote_addr, address.size());
+  return address;
+}
+
+LinkType LinkTypeOf(const ph_header_record& record) {
+  return record.link_layer == PH_LINK_ETHERNET ? LinkType::kEthernet : LinkType::kRawIp;
+}
+
+}  // namespace
+
+bool FlowTable::EntryEqual::operator()(const FlowEntry* a, const Packet& b) const {
+  return std::memcmp(&a->key, &b.key, sizeof(a->key)) == 0;
+}
+
+FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
+                     MemoryBudget& budget, FlowLimit& limit, Books& books, FlowStats& stats,
+                     std::function<void(FileJob)> submit,
+                     std::function<void(const ph_flow_key&)> settle)
+    : options_(options),
+      budget_(budget),
+      limit_(limit),
+      books_(books),
+      stats_(stats),
+      submit_(std::move(submit)),
+      settle_(std::move(settle)),
+      pool_(budget, options.max_idle_bytes),
+      encoder_(options.max_header_bytes),
+      timers_(now_ns),
+      next_id_(static_cast<uint64_t>(shard) << 48) {}
+
+FlowTable::~FlowTable() {
+  FinishAll();
+  while (AgeNode* oldest = ended_.front()) Remove(*static_cast<EndedFlow*>(oldest));
+}
+
+void FlowTable::OnRecord(const void* data, size_t size) {
+  if (const std::optional<Packet> packet = DecodeRecord(data, size)) {
+    latest_ns_ = packet->time_ns();
+    Dispatch(*packet);
+  } else {
+    const auto* record = static_cast<const ph_header_record*>(data);
+    const bool readable = size >= sizeof(*record) && record->direction <= PH_EGRESS;
+    books_.Count(readable ? record->ifindex : 0, readable ? record->direction : 0, PH_BAD_RECORD);
+  }
+}
+
+void FlowTable::Dispatch(const Packet& packet) {
+  const auto found = entries_.find(packet);
+  if (found == entries_.end()) {
+    Begin(packet);
+    return;
+  }
+  switch ((*found)->state) {
+    case FlowState::kEmbryonic:
+      OnEmbryonic(static_cast<Flow&>(**found), packet);
+      break;
+    case FlowState::kCapturing:
+      OnCapturing(static_cast<Flow&>(**found), packet);
+      break;
+    case FlowState::kEnded:
+      OnEnded(static_cast<EndedFlow&>(**found), packet);
+      break;
+  }
+}
+
+void FlowTable::Begin(const Packet& packet, uint64_t predecessor_cookie) {
+  // An answer to nobody, or to somebody who is gone: it begins nothing.
+  if (packet.Is(PH_TCP_RST) && packet.cookie() == 0) {
+    books_.Count(packet.record->ifindex, packet.direction(), PH_UNOWNED);
+    return;
+  }
+  std::unique_ptr<Flow> flow = NewFlow(packet);
+  if (flow == nullptr) {
+    Bump(stats_.refused_by_memory);
+    books_.Count(packet.record->ifindex, packet.direction(), PH_MEMORY_LIMIT);
+    auto refused =
+        std::make_unique<EndedFlow>(packet.key, packet.record->flow_hash, FlowState::kEnded);
+    refused->reason = PH_MEMORY_LIMIT;
+    refused->cookie = packet.cookie();
+    refused->syn[packet.direction()] = packet.Is(PH_TCP_SYN);
+    refused->syn_seq[packet.direction()] = packet.seq;
+    InsertEnded(std::move(refused));
+    return;
+  }
+  flow->predecessor_cookie = predecessor_cookie;
+  Flow& inserted = *flow;
+  InsertEmbryonic(std::move(flow));
+  OnEmbryonic(inserted, packet);
+}
+
+void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
+  if (packet.IsSyn() && flow.packet_count > 0 && flow.IsNewSyn(packet.direction(), packet.seq)) {
+    Drop(flow, ReasonToDrop(flow), Afterwards::kForget);
+    Begin(packet);
+    return;
+  }
+  const bool completes_handshake = !packet.egress() && flow.cookie != 0 && flow.syn[PH_EGRESS] &&
+                                   packet.Is(PH_TCP_ACK) &&
+                                   !packet.Is(PH_TCP_SYN | PH_TCP_RST) &&
+                                   packet.ack == flow.syn_seq[PH_EGRESS] + 1;
+  if (completes_handshake) {
+    // The request has become a socket, with the same cookie.
+    Promote(flow, flow.cookie, packet);
+    return;
+  }
+  if (packet.IsSynAck() && packet.egress()) {
+    flow.cookie = packet.cookie();
+  } else if (packet.cookie() != 0 && packet.cookie() == flow.predecessor_cookie) {
+    // The ended flow's socket goes on: the SYN began nothing.
+    flow.cookie = packet.cookie();
+    Drop(flow, PH_LATE, Afterwards::kRemember);
+    Dispatch(packet);
+    return;
+  } else if (packet.cookie() != 0) {
+    Promote(flow, packet.cookie(), packet);
+    return;
+  }
+
+  if (flow.packet_count >= kMaxUnnamedPackets) {
+    Drop(flow, PH_UNOWNED, Afterwards::kSettle);
+    Dispatch(packet);
+    return;
+  }
+  const int64_t chunks_before = flow.records.chunks();
+  const bool was_closed = flow.closed();
+  if (Append(flow, packet) != Kept::kYes) return;
+  embryonic_chunks_ += flow.records.chunks() - chunks_before;
+  if (flow.closed() && !was_closed) timers_.Schedule(flow, DeadlineOf(flow));
+  // Last, since it may be this flow that gives way.
+  EvictEmbryonic();
+}
+
+void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
+  if (packet.time_ns() - flow.first_ns > options_.capture_duration_ns) {
+    Finish(flow, Afterwards::kSettle);
+    Dispatch(packet);
+    return;
+  }
+  if (packet.IsSyn() && flow.packet_count > 0 && flow.IsNewSyn(packet.direction(), packet.seq)) {
+    OnNewSyn(flow, packet);
+    return;
+  }
+  if (packet.egress() && packet.cookie() != flow.cookie &&
+      (packet.cookie() != 0 || packet.IsSynAck())) {
+    OnOtherSocket(flow, packet);
+    return;
+  }
+  if (packet.egress() && packet.cookie() == flow.cookie) MergeSuccessor(flow);
+
+  const bool was_closed = flow.closed();
+  const Kept kept = Append(flow, packet);
+  if (kept == Kept::kNoMemory) {
+    Finish(flow, Afterwards::kSettle, PH_MEMORY_LIMIT);
+    return;
+  }
+  if (kept != Kept::kYes) return;
+  // A reset that the socket did not believe (RFC 5961, 3.2).
+  if (flow.reset && packet.cookie() != 0 && !packet.Is(PH_TCP_RST)) flow.reset = false;
+  if (flow.closed() && !was_closed) timers_.Schedule(flow, DeadlineOf(flow));
+  if (options_.stream && flow.records.chunks() >= kStreamChunks) Submit(flow, /*last=*/false);
+}
+
+// A SYN on the tuple of a capturing flow, with a sequence number of its own.
+void FlowTable::OnNewSyn(Flow& flow, const Packet& packet) {
+  const uint64_t predecessor_cookie = packet.egress() ? 0 : flow.cookie;
+  if (packet.egress() || flow.closed()) {
+    Finish(flow, Afterwards::kForget);
+    Begin(packet, predecessor_cookie);
+    return;
+  }
+  MergeSuccessor(flow);
+  std::unique_ptr<Flow> successor = NewFlow(packet);
+  if (successor == nullptr) {
+    books_.Count(packet.record->ifindex, packet.direction(), PH_MEMORY_LIMIT);
+    return;
+  }
+  successor->predecessor_cookie = predecessor_cookie;
+  if (Append(*successor, packet) == Kept::kYes) {
+    flow.successor = std::move(successor);
+  } else {
+    budget_.Release(sizeof(Flow));
+  }
+}
+
+// The host answers on the tuple of a capturing flow with a socket that is not the flow's.
+void FlowTable::OnOtherSocket(Flow& flow, const Packet& packet) {
+  std::unique_ptr<Flow> successor =
+      packet.IsSynAck() ? std::move(flow.successor) : nullptr;
+  Finish(flow, Afterwards::kForget);
+  if (successor != nullptr) InsertEmbryonic(std::move(successor));
+  Dispatch(packet);
+}
+
+void FlowTable::OnEnded(EndedFlow& flow, const Packet& packet) {
+  const bool is_new =
+      packet.IsSyn() ? !flow.KnowsSyn(packet.direction(), packet.seq)
+                     : packet.egress() && packet.cookie() != flow.cookie &&
+                           (packet.cookie() != 0 || packet.IsSynAck());
+  if (is_new) {
+    const uint64_t predecessor_cookie = packet.egress() ? 0 : flow.cookie;
+    Remove(flow);
+    Begin(packet, predecessor_cookie);
+    return;
+  }
+  books_.Count(packet.record->ifindex, packet.direction(), flow.reason);
+  if (packet.Is(PH_TCP_FIN | PH_TCP_RST)) {
+    timers_.Schedule(flow, packet.time_ns() + kTimeWaitNs);
+  }
+  if (++flow.later_packets >= kLaterPacketsToSettle) Settle(flow);
+}
+
+std::unique_ptr<Flow> FlowTable::NewFlow(const Packet& packet) {
+  if (budget_.nearly_exhausted() || !budget_.TryReserve(sizeof(Flow))) return nullptr;
+  auto flow = std::make_unique<Flow>(packet.key, packet.record->flow_hash, FlowState::kEmbryonic);
+  flow->id = next_id_++;
+  flow->first_ns = flow->last_ns = packet.time_ns();
+  flow->wall_offset_ns = wall_offset_ns_;
+  flow->link_type = LinkTypeOf(*packet.record);
+  flow->hide_remote =
+      options_.hide_remote &&
+      (local_addresses_ == nullptr || !local_addresses_->contains(RemoteAddress(packet.key)));
+  return flow;
+}
+
+void FlowTable::InsertEmbryonic(std::unique_ptr<Flow> flow) {
+  embryonic_.PushBack(*flow);
+  embryonic_chunks_ += flow->records.chunks();
+  Bump(stats_.embryonic);
+  timers_.Schedule(*flow, DeadlineOf(*flow));
+  entries_.insert(flow.release());
+}
+
+void FlowTable::InsertEnded(std::unique_ptr<EndedFlow> flow) {
+  if (!budget_.TryReserve(sizeof(EndedFlow))) return;
+  ended_.PushBack(*flow);
+  Bump(stats_.ended);
+  entries_.insert(flow.release());
+  if (stats_.ended.load(std::memory_order_relaxed) > options_.max_ended_flows) {
+    Remove(*static_cast<EndedFlow*>(ended_.front()));
+  }
+}
+
+void FlowTable::Promote(Flow& flow, uint64_t cookie, const Packet& packet) {
+  flow.cookie = cookie;
+  if (!limit_.TryEnter()) {
+    Bump(stats_.refused_by_limit);
+    books_.Count(packet.record->ifindex, packet.direction(), PH_FLOW_LIMIT);
+    if (packet.Is(PH_TCP_SYN)) {
+      flow.syn[packet.direction()] = true;
+      flow.syn_seq[packet.direction()] = packet.seq;
+    }
+    Drop(flow, PH_FLOW_LIMIT, Afterwards::kRemember);
+    return;
+  }
+  embryonic_chunks_ -= flow.records.chunks();
+  Bump(stats_.embryonic, int64_t{-1});
+  Bump(stats_.capturing);
+  Bump(stats_.captures_started);
+  flow.state = FlowState::kCapturing;
+  capturing_.PushBack(flow);
+  timers_.Schedule(flow, DeadlineOf(flow));
+  OnCapturing(flow, packet);
+}
+
+FlowTable::Kept FlowTable::Append(Flow& flow, const Packet& packet) {
+  const ph_header_record& record = *packet.record;
+  if (LinkTypeOf(record) != flow.link_type) {
+    books_.Count(record.ifindex, record.direction, PH_LINK_MISMATCH);
+    return Kept::kOtherLinkType;
+  }
+  if (!flow.records.Append(
+          encoder_.Encode(record, packet.time_ns() + flow.wall_offset_ns, flow.hide_remote),
+          pool_)) {
+    books_.Count(record.ifindex, record.direction, PH_MEMORY_LIMIT);
+    return Kept::kNoMemory;
+  }
+  flow.packets.Add(record.ifindex, record.direction);
+  ++flow.packet_count;
+  flow.last_ns = std::max(flow.last_ns, packet.time_ns());
+  if (packet.Is(PH_TCP_SYN)) {
+    flow.syn[record.direction] = true;
+    flow.syn_seq[record.direction] = packet.seq;
+  }
+  flow.fin[record.direction] |= packet.Is(PH_TCP_FIN);
+  flow.reset |= packet.Is(PH_TCP_RST);
+  // RSTs of closed ports and SYN cookies have no socket either, and are the host's own.
+  flow.foreign |= packet.egress() && packet.cookie() == 0 && !packet.Is(PH_TCP_RST) &&
+                  !packet.IsSynAck();
+  return Kept::kYes;
+}
+
+// The SYN was of no new connection: on the wire it belongs to this one.
+void FlowTable::MergeSuccessor(Flow& flow) {
+  if (flow.successor == nullptr) return;
+  flow.records.Splice(std::move(flow.successor->records));
+  flow.packets.Add(flow.successor->packets);
+  flow.successor = nullptr;
+  budget_.Release(sizeof(Flow));
+}
+
+void FlowTable::Submit(Flow& flow, bool last) {
+  FileJob job;
+  job.flow_id = flow.id;
+  job.uuid = options_.name_flow(flow.cookie);
+  job.start_time_ns = flow.first_ns + flow.wall_offset_ns;
+  job.link_type = flow.link_type;
+  job.records = std::move(flow.records);
+  job.last = last;
+  if (last) job.packets = std::move(flow.packets);
+  ++jobs_outstanding_;
+  submit_(std::move(job));
+}
+
+void FlowTable::Finish(Flow& flow, Afterwards afterwards, ph_counter later_reason) {
+  MergeSuccessor(flow);
+  Submit(flow, /*last=*/true);
+  limit_.Leave();
+  Bump(stats_.captures_finished);
+  Retire(flow, later_reason, afterwards);
+}
+
+void FlowTable::Drop(Flow& flow, ph_counter reason, Afterwards afterwards) {
+  books_.Count(flow.packets, reason);
+  embryonic_chunks_ -= flow.records.chunks();
+  pool_.Free(std::move(flow.records));
+  Retire(flow, reason, afterwards);
+}
+
+void FlowTable::Retire(Flow& flow, ph_counter later_reason, Afterwards afterwards) {
+  std::unique_ptr<EndedFlow> ended;
+  if (afterwards != Afterwards::kForget) {
+    ended = std::make_unique<EndedFlow>(flow.key, flow.hash, FlowState::kEnded);
+    ended->reason = later_reason;
+    ended->cookie = flow.cookie;
+    std::copy(std::begin(flow.syn), std::end(flow.syn), ended->syn);
+    std::copy(std::begin(flow.syn_seq), std::end(flow.syn_seq), ended->syn_seq);
+    // An open socket may speak again at any time, a closed one for as long as TIME-WAIT lasts.
+    if (flow.closed() || later_reason == PH_UNOWNED) {
+      timers_.Schedule(*ended, flow.last_ns + kTimeWaitNs);
+    }
+  }
+  Remove(flow);
+  if (ended == nullptr) return;
+  if (afterwards == Afterwards::kSettle) Settle(*ended);
+  InsertEnded(std::move(ended));
+}
+
+void FlowTable::Settle(EndedFlow& flow) {
+  if (flow.settled) return;
+  flow.settled = true;
+  settle_(flow.key);
+}
+
+void FlowTable::Remove(FlowEntry& entry) {
+  entries_.erase(&entry);
+  Bump(CountOf(stats_, entry.state), int64_t{-1});
+  if (entry.state == FlowState::kEnded) {
+    budget_.Release(sizeof(EndedFlow));
+    delete static_cast<EndedFlow*>(&entry);
+  } else {
+    budget_.Release(sizeof(Flow));
+    delete static_cast<Flow*>(&entry);
+  }
+}
+
+int64_t FlowTable::DeadlineOf(const Flow& flow) const {
+  const int64_t idle = flow.last_ns + (flow.closed() ? kLingerNs : options_.flow_timeout_ns);
+  if (flow.state == FlowState::kCapturing) {
+    return std::min(idle, flow.first_ns + options_.capture_duration_ns);
+  }
+  // A handshake may be slow; what began in the middle is named by the host's next packet.
+  const bool is_attempt = flow.packet_count == 0 || flow.syn[PH_INGRESS] || flow.syn[PH_EGRESS];
+  return is_attempt ? idle : std::min(idle, flow.first_ns + options_.uuid_wait_ns);
+}
+
+ph_counter FlowTable::ReasonToDrop(const Flow& flow) const {
+  return flow.syn[PH_INGRESS] && !flow.foreign ? PH_INCOMPLETE_HANDSHAKE : PH_UNOWNED;
+}
+
+void FlowTable::Advance(int64_t now_ns) {
+  timers_.Advance(now_ns, [this, now_ns](TimerNode& timer) {
+    OnTimer(static_cast<FlowEntry&>(timer), now_ns);
+  });
+  stats_.mapped_bytes.store(pool_.mapped_bytes(), std::memory_order_relaxed);
+  stats_.idle_bytes.store(pool_.idle_bytes(), std::memory_order_relaxed);
+}
+
+void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
+  if (entry.state == FlowState::kEnded) {
+    Remove(entry);
+    return;
+  }
+  Flow& flow = static_cast<Flow&>(entry);
+  // Packets have moved the deadline since the timer was set.
+  const int64_t deadline_ns = DeadlineOf(flow);
+  if (deadline_ns > now_ns) {
+    timers_.Schedule(flow, deadline_ns);
+    return;
+  }
+  Bump(stats_.expired);
+  const bool still_sending = !flow.closed() && now_ns - flow.last_ns < kLingerNs;
+  if (flow.state == FlowState::kCapturing) {
+    Finish(flow, still_sending ? Afterwards::kSettle : Afterwards::kRemember);
+  } else {
+    // One that keeps sending must not begin again every few seconds.
+    Drop(flow, ReasonToDrop(flow),
+         flow.packet_count >= kLaterPacketsToSettle ? Afterwards::kRemember : Afterwards::kForget);
+  }
+}
+
+void FlowTable::EvictEmbryonic() {
+  while (stats_.embryonic.load(std::memory_order_relaxed) > options_.max_embryonic_flows ||
+         embryonic_chunks_ * static_cast<int64_t>(kChunkBytes) > options_.max_embryonic_bytes) {
+    Drop(*static_cast<Flow*>(embryonic_.front()), PH_EVICTED, Afterwards::kForget);
+  }
+}
+
+void FlowTable::FlushStreams() {
+  capturing_.ForEach([this](AgeNode& node) {
+    Flow& flow = static_cast<Flow&>(node);
+    if (!flow.records.empty()) Submit(flow, /*last=*/false);
+  });
+}
+
+void FlowTable::OnJobDone(FileJob job) {
+  --jobs_outstanding_;
+  pool_.Free(std::move(job.records));
+  if (job.last) books_.Count(job.packets, job.saved ? PH_SAVED : PH_WRITE_ERROR);
+}
+
+void FlowTable::FinishAll() {
+  while (AgeNode* oldest = embryonic_.front()) {
+    Flow& flow = *static_cast<Flow*>(oldest);
+    Drop(flow, ReasonToDrop(flow), Afterwards::kForget);
+  }
+  while (AgeNode* oldest = capturing_.front()) {
+    Finish(*static_cast<Flow*>(oldest), Afterwards::kForget);
+  }
+}
+
+}  // namespace packet_headers

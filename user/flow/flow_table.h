@@ -1,0 +1,192 @@
+// The flows of one shard: from header records to file jobs.
+
+#ifndef PACKET_HEADERS_USER_FLOW_FLOW_TABLE_H_
+#define PACKET_HEADERS_USER_FLOW_FLOW_TABLE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/container/flat_hash_set.h"
+#include "user/flow/books.h"
+#include "user/flow/flow.h"
+#include "user/flow/local_addresses.h"
+#include "user/flow/packet.h"
+#include "user/flow/timer_wheel.h"
+#include "user/output/chunk_pool.h"
+#include "user/output/memory_budget.h"
+#include "user/output/publisher.h"
+#include "user/output/record_encoder.h"
+
+namespace packet_headers {
+
+// After its close a flow waits this long for stragglers: the last ACK, a retransmitted FIN.
+inline constexpr int64_t kLingerNs = 2'000'000'000;
+
+// Linux keeps a socket in TIME-WAIT this long (TCP_TIMEWAIT_LEN); it may still answer.
+inline constexpr int64_t kTimeWaitNs = 60'000'000'000;
+
+// An owned flow is named by the host's first answer; one that isn't by then is nobody's.
+inline constexpr uint32_t kMaxUnnamedPackets = 256;
+
+// From so many packets after its end on, a flow is worth an entry in the kernel.
+inline constexpr uint32_t kLaterPacketsToSettle = 4;
+
+struct FlowOptions {
+  int64_t capture_duration_ns = 0;
+  int64_t flow_timeout_ns = 0;
+  int64_t uuid_wait_ns = 0;
+  uint32_t max_header_bytes = 0;
+  bool hide_remote = false;  // -anonymize.ip=netblock
+  bool stream = false;
+  int64_t max_idle_bytes = 0;
+  // In each shard; above them the oldest give way.
+  int64_t max_embryonic_flows = 0;
+  int64_t max_embryonic_bytes = 0;
+  int64_t max_ended_flows = 0;
+  // The UUID of the socket with the cookie.
+  std::function<std::string(uint64_t cookie)> name_flow;
+};
+
+// How many flows all shards may capture at once. Thread-safe.
+class FlowLimit {
+ public:
+  explicit FlowLimit(int64_t most) : most_(most) {}  // 0: any number
+
+  bool TryEnter() {
+    if (flows_.fetch_add(1, std::memory_order_relaxed) < most_ || most_ == 0) return true;
+    Leave();
+    return false;
+  }
+  void Leave() { flows_.fetch_sub(1, std::memory_order_relaxed); }
+
+ private:
+  const int64_t most_;
+  std::atomic<int64_t> flows_{0};
+};
+
+// Written by the shard's thread, read by any.
+struct FlowStats {
+  std::atomic<int64_t> embryonic{0};
+  std::atomic<int64_t> capturing{0};
+  std::atomic<int64_t> ended{0};
+  std::atomic<uint64_t> captures_started{0};
+  std::atomic<uint64_t> captures_finished{0};  // files handed over
+  std::atomic<uint64_t> refused_by_limit{0};   // -maxflows
+  std::atomic<uint64_t> refused_by_memory{0};  // -maxheap
+  std::atomic<uint64_t> expired{0};            // timers that ended a flow
+  std::atomic<int64_t> mapped_bytes{0};        // of slabs
+  std::atomic<int64_t> idle_bytes{0};          // of slabs that wait for reuse
+};
+
+// No thread, no clock, no file: one thread calls it, times are arguments (CLOCK_MONOTONIC in ns),
+// finished flows go to `submit`, and flows that the kernel need not send any more to `settle`.
+class FlowTable {
+ public:
+  FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns, MemoryBudget& budget,
+            FlowLimit& limit, Books& books, FlowStats& stats,
+            std::function<void(FileJob)> submit, std::function<void(const ph_flow_key&)> settle);
+  ~FlowTable();
+
+  // What must be added to monotonic time to get wall time; for flows that begin from now on.
+  void set_wall_offset_ns(int64_t offset_ns) { wall_offset_ns_ = offset_ns; }
+
+  // Whose addresses are not anonymised; for flows that begin from now on.
+  void set_local_addresses(std::shared_ptr<const LocalAddresses> addresses) {
+    local_addresses_ = std::move(addresses);
+  }
+
+  // One record of the ring, which may hold anything.
+  void OnRecord(const void* data, size_t size);
+
+  // The time of the latest record.
+  int64_t latest_ns() const { return latest_ns_; }
+
+  // Ends what has expired, once all records before `now_ns` have come.
+  void Advance(int64_t now_ns);
+
+  // With -stream: hands over what the open flows have.
+  void FlushStreams();
+
+  // A submitted job that came back.
+  void OnJobDone(FileJob job);
+
+  // Hands over every flow that has an owner and drops the others. Jobs may still come back.
+  void FinishAll();
+
+  // Submitted jobs that have not come back.
+  int64_t jobs_outstanding() const { return jobs_outstanding_; }
+
+ private:
+  struct EntryHash {
+    using is_transparent = void;
+    size_t operator()(const FlowEntry* entry) const { return entry->hash; }
+    size_t operator()(const Packet& packet) const { return packet.record->flow_hash; }
+  };
+  struct EntryEqual {
+    using is_transparent = void;
+    bool operator()(const FlowEntry* a, const FlowEntry* b) const { return a == b; }
+    bool operator()(const FlowEntry* a, const Packet& b) const;
+  };
+  enum class Kept { kYes, kNoMemory, kOtherLinkType };
+  enum class Afterwards { kForget, kRemember, kSettle };
+
+  void Dispatch(const Packet& packet);
+  void Begin(const Packet& packet, uint64_t predecessor_cookie = 0);
+  void OnEmbryonic(Flow& flow, const Packet& packet);
+  void OnCapturing(Flow& flow, const Packet& packet);
+  void OnEnded(EndedFlow& flow, const Packet& packet);
+  void OnNewSyn(Flow& flow, const Packet& packet);
+  void OnOtherSocket(Flow& flow, const Packet& packet);
+
+  // Null when the budget is exhausted.
+  std::unique_ptr<Flow> NewFlow(const Packet& packet);
+  void InsertEmbryonic(std::unique_ptr<Flow> flow);
+  void InsertEnded(std::unique_ptr<EndedFlow> flow);
+  // Makes an embryonic flow a capturing one and gives it the packet; or refuses it.
+  void Promote(Flow& flow, uint64_t cookie, const Packet& packet);
+  // Keeps the packet's headers and notes what they say of the connection, or counts why not.
+  Kept Append(Flow& flow, const Packet& packet);
+  // Hands over a capturing flow.
+  void Finish(Flow& flow, Afterwards afterwards, ph_counter later_reason = PH_LATE);
+  // Counts and forgets the packets of an embryonic flow.
+  void Drop(Flow& flow, ph_counter reason, Afterwards afterwards);
+  // Removes a live flow, and leaves what Afterwards says in its place.
+  void Retire(Flow& flow, ph_counter later_reason, Afterwards afterwards);
+  void Settle(EndedFlow& flow);
+  void MergeSuccessor(Flow& flow);
+  void Submit(Flow& flow, bool last);
+  void Remove(FlowEntry& entry);
+  void OnTimer(FlowEntry& entry, int64_t now_ns);
+  int64_t DeadlineOf(const Flow& flow) const;
+  ph_counter ReasonToDrop(const Flow& flow) const;
+  void EvictEmbryonic();
+
+  const FlowOptions options_;
+  MemoryBudget& budget_;
+  FlowLimit& limit_;
+  Books& books_;
+  FlowStats& stats_;
+  const std::function<void(FileJob)> submit_;
+  const std::function<void(const ph_flow_key&)> settle_;
+
+  ChunkPool pool_;
+  RecordEncoder encoder_;
+  TimerWheel timers_;
+  IntrusiveList<AgeNode> embryonic_;
+  IntrusiveList<AgeNode> capturing_;
+  IntrusiveList<AgeNode> ended_;
+  absl::flat_hash_set<FlowEntry*, EntryHash, EntryEqual> entries_;  // owned
+  int64_t embryonic_chunks_ = 0;
+  int64_t jobs_outstanding_ = 0;
+  uint64_t next_id_;
+  int64_t latest_ns_ = 0;
+  int64_t wall_offset_ns_ = 0;
+  std::shared_ptr<const LocalAddresses> local_addresses_;
+};
+
+}  // namespace packet_headers
+
+#endif  // PACKET_HEADERS_USER_FLOW_FLOW_TABLE_H_

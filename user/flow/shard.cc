@@ -1,0 +1,76 @@
+#include "user/flow/shard.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "user/flow/clock.h"
+
+namespace packet_headers {
+namespace {
+
+// A reader that polls doubles the kernel's cost of a record, so a drain waits for a batch; the
+// kernel ends the wait when a ring is half full. With no traffic the waits grow.
+constexpr absl::Duration kShortestWait = absl::Milliseconds(3);
+constexpr absl::Duration kLongestWait = absl::Milliseconds(48);
+
+// Records between two looks at the timers.
+constexpr size_t kMostInDrain = 65'536;
+
+constexpr size_t kMostJobsAtOnce = 4096;
+constexpr int64_t kSecondNs = 1'000'000'000;
+
+}  // namespace
+
+Shard::Shard(uint32_t index, const FlowOptions& options, RecordSource& source,
+             MemoryBudget& budget, FlowLimit& limit, Publisher& publisher,
+             std::function<void(const ph_flow_key&)> settle)
+    : stream_(options.stream),
+      source_(source),
+      table_(
+          options, index, MonotonicNow(), budget, limit, books_, stats_,
+          [this, &publisher](FileJob job) {
+            job.done = &done_;
+            publisher.Submit(std::move(job));
+          },
+          std::move(settle)),
+      thread_([this] { Run(); }) {}
+
+void Shard::Finish() {
+  BeginToFinish();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Shard::Run() {
+  const auto drain = [this] {
+    return source_.Drain(kMostInDrain, [this](const void* data, size_t size) {
+      table_.OnRecord(data, size);
+    });
+  };
+  absl::Duration wait = kShortestWait;
+  int64_t next_second_ns = 0;
+  while (!finishing_.load(std::memory_order_acquire)) {
+    source_.Wait(wait);
+    // Before the drain: what came until now is then in the table.
+    const int64_t now_ns = MonotonicNow();
+    if (now_ns >= next_second_ns) {
+      next_second_ns = now_ns + kSecondNs;
+      table_.set_wall_offset_ns(WallOffset());
+      table_.set_local_addresses(local_addresses_.load());
+      if (stream_) table_.FlushStreams();
+    }
+    const size_t records = drain();
+    table_.Advance(records < kMostInDrain ? now_ns : table_.latest_ns());
+    for (FileJob& job : done_.Take(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));
+    wait = records > 0 ? kShortestWait : std::min(wait * 2, kLongestWait);
+  }
+  while (drain() > 0) {
+  }
+  table_.FinishAll();
+  while (table_.jobs_outstanding() > 0) {
+    for (FileJob& job : done_.WaitAndTake(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));
+  }
+  table_.Advance(MonotonicNow());
+}
+
+}  // namespace packet_headers

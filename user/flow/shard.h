@@ -1,0 +1,64 @@
+// One shard: a thread, its source of records, and the table of its flows. Shards share nothing but
+// the budgets.
+
+#ifndef PACKET_HEADERS_USER_FLOW_SHARD_H_
+#define PACKET_HEADERS_USER_FLOW_SHARD_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+
+#include "user/flow/books.h"
+#include "user/flow/flow_table.h"
+#include "user/flow/local_addresses.h"
+#include "user/flow/record_source.h"
+#include "user/output/memory_budget.h"
+#include "user/output/publisher.h"
+
+namespace packet_headers {
+
+class Shard {
+ public:
+  // Starts the thread. All that is referred to outlives the shard.
+  Shard(uint32_t index, const FlowOptions& options, RecordSource& source, MemoryBudget& budget,
+        FlowLimit& limit, Publisher& publisher,
+        std::function<void(const ph_flow_key&)> settle);
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+  ~Shard() { Finish(); }
+
+  // To be called when the source gets no more records: drains it, hands over every flow, waits for
+  // their files and ends the thread. The books are final afterwards.
+  void Finish();
+
+  // Lets Finish() begin without waiting for its end: of several shards, for all first.
+  void BeginToFinish() { finishing_.store(true, std::memory_order_release); }
+
+  // Any thread.
+  void set_local_addresses(std::shared_ptr<const LocalAddresses> addresses) {
+    local_addresses_.store(std::move(addresses));
+  }
+
+  // Any thread.
+  const Books& books() const { return books_; }
+  const FlowStats& stats() const { return stats_; }
+
+ private:
+  void Run();
+
+  const bool stream_;
+  RecordSource& source_;
+  Books books_;
+  FlowStats stats_;
+  FileJobQueue done_;
+  std::atomic<bool> finishing_{false};
+  std::atomic<std::shared_ptr<const LocalAddresses>> local_addresses_;
+  FlowTable table_;  // the thread's
+  std::thread thread_;
+};
+
+}  // namespace packet_headers
+
+#endif  // PACKET_HEADERS_USER_FLOW_SHARD_H_

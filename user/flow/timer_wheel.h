@@ -1,0 +1,69 @@
+// Timers of many flows, cheap to set: a wheel of lists.
+
+#ifndef PACKET_HEADERS_USER_FLOW_TIMER_WHEEL_H_
+#define PACKET_HEADERS_USER_FLOW_TIMER_WHEEL_H_
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "user/flow/intrusive_list.h"
+
+namespace packet_headers {
+
+class TimerNode : public ListNode {
+ public:
+  int64_t deadline_ns() const { return deadline_ns_; }
+
+ private:
+  friend class TimerWheel;
+  int64_t deadline_ns_ = 0;
+};
+
+// Timers fire never before their deadline and at most one tick after it. Those beyond the wheel's
+// span are put back when their slot comes round. One thread; time is monotonic.
+class TimerWheel {
+ public:
+  static constexpr int kTickBits = 26;  // 67 ms
+  static constexpr size_t kSlots = 1024;  // 69 s
+
+  explicit TimerWheel(int64_t now_ns) : tick_(now_ns >> kTickBits) {}
+
+  // Sets or moves the timer.
+  void Schedule(TimerNode& node, int64_t deadline_ns) {
+    node.deadline_ns_ = deadline_ns;
+    const int64_t due = (deadline_ns >> kTickBits) + 1;
+    const int64_t slot = std::clamp<int64_t>(due, tick_ + 1, tick_ + kSlots - 1);
+    slots_[slot % kSlots].PushBack(node);
+  }
+
+  // Calls `expire` for each timer whose deadline has come; it may set, unset and destroy timers.
+  template <typename Expire>
+  void Advance(int64_t now_ns, Expire expire) {
+    const int64_t now_tick = now_ns >> kTickBits;
+    // A jump beyond the span visits each slot once.
+    tick_ = std::max<int64_t>(tick_, now_tick - static_cast<int64_t>(kSlots));
+    while (tick_ < now_tick) {
+      ++tick_;
+      IntrusiveList<TimerNode> due;
+      due.Splice(slots_[tick_ % kSlots]);
+      while (TimerNode* node = due.front()) {
+        node->Unlink();
+        if (node->deadline_ns_ <= now_ns) {
+          expire(*node);
+        } else {
+          Schedule(*node, node->deadline_ns_);
+        }
+      }
+    }
+  }
+
+ private:
+  int64_t tick_;  // all slots up to this one have been visited
+  std::array<IntrusiveList<TimerNode>, kSlots> slots_;
+};
+
+}  // namespace packet_headers
+
+#endif  // PACKET_HEADERS_USER_FLOW_TIMER_WHEEL_H_

@@ -1,0 +1,41 @@
+// The pcap format, with nanoseconds and in little-endian order on every host
+// (draft-ietf-opsawg-pcap, section 4).
+
+#ifndef PACKET_HEADERS_USER_OUTPUT_PCAP_H_
+#define PACKET_HEADERS_USER_OUTPUT_PCAP_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+namespace packet_headers {
+
+// As registered at tcpdump.org/linktypes.
+enum class LinkType : uint32_t { kEthernet = 1, kRawIp = 101 };
+
+inline constexpr size_t kPcapFileHeaderBytes = 24;
+inline constexpr size_t kPcapRecordHeaderBytes = 16;
+
+// What a file begins with. `snaplen` is the most bytes that any of its packets has.
+std::string PcapFileHeader(LinkType link_type, uint32_t snaplen);
+
+// Writes the kPcapRecordHeaderBytes that go before a packet's bytes to `out`. `time_ns` is since
+// the Unix epoch.
+void PutPcapRecordHeader(int64_t time_ns, uint32_t captured_bytes, uint32_t original_bytes,
+                         char* out);
+
+struct OrderedPcapRecords {
+  size_t bytes;         // of whole records at the start of the input
+  size_t raised_times;  // times that had to be changed
+};
+
+// Puts the whole records at the start of `records` in the order of their times, those of equal
+// times in the order they had; a partial one at the end stays where it is. Times before
+// `*last_time_ns`, the last one already written, are raised to it; it becomes the new last time.
+OrderedPcapRecords OrderPcapRecords(std::string& records, int64_t* last_time_ns);
+
+}  // namespace packet_headers
+
+#endif  // PACKET_HEADERS_USER_OUTPUT_PCAP_H_

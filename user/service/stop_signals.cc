@@ -1,0 +1,40 @@
+#include "user/service/stop_signals.h"
+
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/status/status.h"
+
+namespace packet_headers {
+
+absl::StatusOr<UniqueFd> CatchStopSignals() {
+  signal(SIGPIPE, SIG_IGN);
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGTERM);
+  sigaddset(&stop, SIGINT);
+  sigprocmask(SIG_BLOCK, &stop, nullptr);
+  UniqueFd fd(signalfd(-1, &stop, SFD_CLOEXEC));
+  if (!fd.valid()) return absl::ErrnoToStatus(errno, "catch signals");
+  return fd;
+}
+
+const char* TakeStopSignal(const UniqueFd& signals) {
+  // First the handler, so that no second signal meets the default.
+  struct sigaction at_once = {};
+  at_once.sa_handler = [](int) { _exit(128 + SIGINT); };
+  sigaction(SIGINT, &at_once, nullptr);
+
+  signalfd_siginfo taken = {};
+  const bool known = read(signals.get(), &taken, sizeof(taken)) == sizeof(taken);
+  sigset_t interrupt;
+  sigemptyset(&interrupt);
+  sigaddset(&interrupt, SIGINT);
+  sigprocmask(SIG_UNBLOCK, &interrupt, nullptr);
+  return known && taken.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM";
+}
+
+}  // namespace packet_headers

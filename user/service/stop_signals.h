@@ -1,0 +1,21 @@
+// The signals that end the daemon.
+
+#ifndef PACKET_HEADERS_USER_SERVICE_STOP_SIGNALS_H_
+#define PACKET_HEADERS_USER_SERVICE_STOP_SIGNALS_H_
+
+#include "absl/status/statusor.h"
+#include "user/output/unique_fd.h"
+
+namespace packet_headers {
+
+// Turns SIGTERM and SIGINT into a descriptor that becomes readable, and ignores SIGPIPE. To be
+// called before there are other threads, which inherit it.
+absl::StatusOr<UniqueFd> CatchStopSignals();
+
+// Takes the signal that made the descriptor readable and returns its name. From now on SIGINT ends
+// the process at once, with exit code 130.
+const char* TakeStopSignal(const UniqueFd& signals);
+
+}  // namespace packet_headers
+
+#endif  // PACKET_HEADERS_USER_SERVICE_STOP_SIGNALS_H_
