@@ -23,6 +23,59 @@ struct ph_packet {
 	__u8 link_layer;
 };
 
+/*
+ * Copies the headers straight from the linear part of the frame, and zeroes behind them. `length`
+ * and `capacity` are constants. Returns 0 if the linear part is shorter.
+ */
+static __always_inline int ph_copy_direct(__u8 *to, struct ph_frame frame, const __u32 length,
+					  const __u32 capacity)
+{
+	const void *from = frame.data;
+	__u32 at = 0;
+
+	if (from + length > frame.data_end)
+		return 0;
+#pragma unroll
+	for (; at + 8 <= length; at += 8)
+		*(__u64 *)(to + at) = *(const __u64 *)(from + at);
+#pragma unroll
+	for (; at + 2 <= length; at += 2)
+		*(__u16 *)(to + at) = *(const __u16 *)(from + at);
+#pragma unroll
+	for (; at % 8; at += 2)
+		*(__u16 *)(to + at) = 0;
+#pragma unroll
+	for (; at < capacity; at += 8)
+		*(__u64 *)(to + at) = 0;
+	return 1;
+}
+
+/* Bytes of Ethernet, IP and TCP headers with nothing between, and of the timestamp option. */
+#define PH_IPV4_BYTES (sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct ph_tcp))
+#define PH_IPV6_BYTES (sizeof(struct ethhdr) + sizeof(struct ipv6hdr) + sizeof(struct ph_tcp))
+#define PH_TIMESTAMP_BYTES 12
+
+static __always_inline int ph_copy_headers(__u8 *to, struct ph_frame frame, __u64 length,
+					   const __u32 capacity)
+{
+	/* The lengths of nearly all packets are worth a copy of their own. */
+#define PH_TRY_DIRECT(bytes)                                                                      \
+	if (length == (bytes) && ph_copy_direct(to, frame, bytes, capacity))                      \
+		return 1;
+	if (capacity == PH_HEADER_CLASS_0) {
+		PH_TRY_DIRECT(PH_IPV4_BYTES)
+		PH_TRY_DIRECT(PH_IPV4_BYTES + PH_TIMESTAMP_BYTES)
+	} else if (capacity == PH_HEADER_CLASS_1) {
+		PH_TRY_DIRECT(PH_IPV6_BYTES)
+		PH_TRY_DIRECT(PH_IPV6_BYTES + PH_TIMESTAMP_BYTES)
+	}
+#undef PH_TRY_DIRECT
+	__builtin_memset(to, 0, capacity);
+	frame.is_direct = 0;
+	barrier_var(length); /* the bounds that follow are for the verifier */
+	return length > 0 && length <= capacity && ph_read(frame, 0, to, length);
+}
+
 static __always_inline enum ph_counter ph_emit_class(struct ph_frame frame,
 						     const struct ph_headers *headers,
 						     const struct ph_packet *packet, void *ring,
@@ -30,7 +83,6 @@ static __always_inline enum ph_counter ph_emit_class(struct ph_frame frame,
 						     const __u32 capacity)
 {
 	__u64 now = bpf_ktime_get_ns();
-	__u32 length = headers->length;
 	struct ph_header_record *record =
 		bpf_ringbuf_reserve(ring, sizeof(struct ph_header_record) + capacity, 0);
 
@@ -52,8 +104,7 @@ static __always_inline enum ph_counter ph_emit_class(struct ph_frame frame,
 	record->link_layer = packet->link_layer;
 	record->tcp_flags = headers->tcp_flags;
 	__builtin_memset(record->reserved, 0, sizeof(record->reserved));
-	__builtin_memset(record->headers, 0, capacity);
-	if (length > capacity || !ph_read(frame, 0, record->headers, length)) {
+	if (!ph_copy_headers(record->headers, frame, headers->length, capacity)) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return PH_TRUNCATED;
 	}
@@ -62,33 +113,33 @@ static __always_inline enum ph_counter ph_emit_class(struct ph_frame frame,
 }
 
 /* Whether the flow's capture has ended. A new connection attempt brings it back. */
-static __always_inline int ph_is_settled(const struct ph_headers *headers)
+static __always_inline int ph_is_settled(const struct ph_flow_key *key, __u8 tcp_flags)
 {
 	struct ph_settled_flow *flow;
 
 	if (!any_settled)
 		return 0;
-	flow = bpf_map_lookup_elem(&ph_settled, &headers->key);
+	flow = bpf_map_lookup_elem(&ph_settled, key);
 	if (!flow)
 		return 0;
-	if ((headers->tcp_flags & (PH_TCP_SYN | PH_TCP_ACK)) == PH_TCP_SYN) {
-		bpf_map_delete_elem(&ph_settled, &headers->key);
+	if ((tcp_flags & (PH_TCP_SYN | PH_TCP_ACK)) == PH_TCP_SYN) {
+		bpf_map_delete_elem(&ph_settled, key);
 		return 0;
 	}
-	flow->last_seen_ns = bpf_ktime_get_ns();
 	flow->packets++;
 	return 1;
 }
 
 static __always_inline enum ph_counter ph_emit(struct ph_frame frame,
 					       const struct ph_headers *headers,
+					       const struct ph_flow_key *key,
 					       const struct ph_packet *packet)
 {
 	__u32 flow_hash, shard;
 	__u64 used, wakeup;
 	void *ring;
 
-	flow_hash = ph_flow_hash(&headers->key, (const struct ph_hash_seed *)&config.hash_seed);
+	flow_hash = ph_flow_hash(key, &config.hash_seed);
 	shard = ph_shard_of(flow_hash, config.shards);
 	ring = bpf_map_lookup_elem(&ph_rings, &shard);
 	if (!ring)

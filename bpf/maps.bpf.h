@@ -30,14 +30,22 @@ struct {
 	__array(values, struct ph_ring);
 } ph_rings SEC(".maps");
 
-/* User space makes an entry before it attaches to an interface. */
+/* User space takes a row, or makes an entry in the map below, before it attaches. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PH_COUNTER_ROWS);
+	__type(key, __u32);
+	__type(value, struct ph_counter_row);
+} ph_counters SEC(".maps");
+
+/* Of interfaces whose row is another's. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(max_entries, PH_MAX_INTERFACES * PH_DIRECTIONS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct ph_interface_direction);
 	__type(value, struct ph_kernel_counters);
-} ph_counters SEC(".maps");
+} ph_counters_more SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

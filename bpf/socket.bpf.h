@@ -16,9 +16,8 @@
  * since the verifier takes each load from a socket only at a constant offset of its own.
  */
 static __always_inline int ph_socket_owns(const volatile struct bpf_sock *sk,
-					  const struct ph_headers *headers)
+					  const struct ph_flow_key *key, int is_ipv6)
 {
-	const struct ph_flow_key *key = &headers->key;
 	const __u32 *local = (const __u32 *)(const void *)key->local_addr;
 	const __u32 *remote = (const __u32 *)(const void *)key->remote_addr;
 	__u32 src_ip4 = sk->src_ip4;
@@ -26,7 +25,7 @@ static __always_inline int ph_socket_owns(const volatile struct bpf_sock *sk,
 
 	if (ph_htons(sk->src_port) != key->local_port_be || sk->dst_port != key->remote_port_be)
 		return 0;
-	if (!headers->is_ipv6)
+	if (!is_ipv6)
 		return src_ip4 == local[3] && dst_ip4 == remote[3];
 	return sk->src_ip6[0] == local[0] && sk->dst_ip6[0] == remote[0] &&
 	       sk->src_ip6[1] == local[1] && sk->dst_ip6[1] == remote[1] &&
@@ -38,12 +37,12 @@ static __always_inline int ph_socket_owns(const volatile struct bpf_sock *sk,
  * The cookie of the local socket that sent the packet, or 0. A SYN-ACK is sent by a request socket
  * with the cookie that the accepted socket will inherit; as a SYN cookie it has no socket.
  */
-static __always_inline __u64 ph_owner_cookie(struct __sk_buff *skb,
-					     const struct ph_headers *headers)
+static __always_inline __u64 ph_owner_cookie(struct __sk_buff *skb, const struct ph_flow_key *key,
+					     int is_ipv6)
 {
 	const struct bpf_sock *sk = skb->sk;
 
-	return sk && ph_socket_owns(sk, headers) ? bpf_get_socket_cookie(skb) : 0;
+	return sk && ph_socket_owns(sk, key, is_ipv6) ? bpf_get_socket_cookie(skb) : 0;
 }
 
 #endif /* PACKET_HEADERS_BPF_SOCKET_BPF_H_ */

@@ -169,7 +169,9 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
     daemon->shards_.push_back(std::make_unique<Shard>(
         shard, options, daemon->capture_->source(shard), daemon->budget_, daemon->limit_,
         *daemon->publisher_,
-        [capture = daemon->capture_.get()](const ph_flow_key& key) { capture->Settle(key); }));
+        [settled_flows = &daemon->capture_->settled_flows()](const ph_flow_key& key) {
+          settled_flows->Settle(key, MonotonicNow());
+        }));
   }
   status = daemon->UpdateInterfaces();
   if (!status.ok()) return status;
@@ -219,7 +221,7 @@ void Daemon::RunUntilStopped() {
     if (now_ns >= stop_ns) return;
     if (now_ns >= next_sweep_ns) {
       next_sweep_ns = now_ns + kSweepIntervalNs;
-      capture_->SweepSettled(now_ns, Nanoseconds(config_.flow_timeout));
+      capture_->settled_flows().Sweep(now_ns, Nanoseconds(config_.flow_timeout));
     }
     pollfd waiting[] = {{watcher_->fd(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
     const int64_t wait_ns = std::min(stop_ns, next_sweep_ns) - now_ns;

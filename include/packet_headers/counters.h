@@ -45,6 +45,7 @@ enum ph_counter {
 	PH_SAVED = PH_KERNEL_COUNTERS,
 	PH_USER_REASONS(PH_ENUMERATOR)
 	PH_COUNTERS,
+	PH_UNDECIDED, /* no counter: what the parser says of a frame that it must read otherwise */
 };
 #undef PH_ENUMERATOR
 
@@ -65,5 +66,22 @@ struct ph_interface_direction {
 	__u32 ifindex;
 	__u32 direction; /* enum ph_direction */
 };
+
+/*
+ * Looking up a hash table costs as much as parsing the packet, so an interface has its counters in
+ * a row of an array that its ifindex selects, if it is the first that wants that row.
+ */
+#define PH_COUNTER_ROWS 1024
+
+struct ph_counter_row {
+	__u32 ifindex; /* whose row it is; 0: nobody's */
+	__u32 reserved;
+	struct ph_kernel_counters counters;
+};
+
+static __ph_inline __u32 ph_counter_row_of(struct ph_interface_direction key)
+{
+	return (key.ifindex * PH_DIRECTIONS + key.direction) % PH_COUNTER_ROWS;
+}
 
 #endif /* PACKET_HEADERS_COUNTERS_H_ */

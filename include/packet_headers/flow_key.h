@@ -18,7 +18,10 @@ struct ph_flow_key {
 	__u8 remote_addr[16];
 	__be16 local_port_be;
 	__be16 remote_port_be;
-};
+} __attribute__((aligned(4)));
+
+/* The key as the hash reads it. */
+typedef __u32 __attribute__((may_alias)) ph_key_word;
 
 PH_STATIC_ASSERT(sizeof(struct ph_flow_key) == 36, "ph_flow_key has no padding");
 
@@ -35,14 +38,15 @@ static __ph_inline __u64 ph_nh(__u32 a, __u32 seed_a, __u32 b, __u32 seed_b)
 
 /*
  * NH, the universal hash of UMAC (RFC 4418, 5.2), then a bijective mix so that every bit of the
- * result is usable. For two different keys chosen without knowledge of the seed the results of
+ * result is usable. The seed is volatile since the BPF compiler must not take it for the zeros
+ * that it is before user space sets it. For two different keys chosen without knowledge of the seed the results of
  * NH are equal with a probability of at most 2^-32.
  */
 static __ph_inline __u32 ph_flow_hash(const struct ph_flow_key *key,
-				      const struct ph_hash_seed *seed)
+				      const volatile struct ph_hash_seed *seed)
 {
-	const __u32 *word = (const __u32 *)(const void *)key;
-	const __u32 *secret = seed->words;
+	const ph_key_word *word = (const ph_key_word *)(const void *)key;
+	const volatile __u32 *secret = seed->words;
 	__u64 hash = ph_nh(word[0], secret[0], word[1], secret[1]) +
 		     ph_nh(word[2], secret[2], word[3], secret[3]) +
 		     ph_nh(word[4], secret[4], word[5], secret[5]) +

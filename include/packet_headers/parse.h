@@ -66,7 +66,6 @@ PH_STATIC_ASSERT(sizeof(struct ph_tcp) == 20, "ph_tcp is the wire format");
 
 /* Where the headers of a TCP packet are, in bytes from the start of the frame. */
 struct ph_headers {
-	struct ph_flow_key key;
 	__u16 l3_offset;
 	__u16 l4_offset;
 	__u16 length; /* to the end of the TCP header */
@@ -74,52 +73,39 @@ struct ph_headers {
 	__u8 tcp_flags;
 };
 
-/*
- * A parser's place in a frame. Offsets have 64 bits, since without CAP_PERFMON the verifier lets
- * nothing narrower take the place of a pointer on the stack.
- */
+PH_STATIC_ASSERT(sizeof(struct ph_headers) == sizeof(__u64), "a function can return ph_headers");
+
+/* A parser's place in a frame. Without CAP_PERFMON the verifier wants 64 bits on the stack. */
 struct ph_cursor {
 	struct ph_frame frame;
 	__u64 offset;
 	__u64 l3_end; /* where the IP packet says it ends; 0 if it doesn't (BIG TCP, RFC 2675) */
-	enum ph_direction direction;
 };
 
-/* Copies the next bytes without moving; returns whether the frame has them. */
+/* What to say of a frame in which the next bytes can't be read. */
+static __ph_inline enum ph_counter ph_unreadable(const struct ph_cursor *cursor)
+{
+	return cursor->frame.is_direct ? PH_UNDECIDED : PH_TRUNCATED;
+}
+
+/* Copies the next bytes without moving; returns whether they could be read. */
 static __ph_inline int ph_peek(const struct ph_cursor *cursor, void *to, __u32 bytes)
 {
 	return ph_read(cursor->frame, cursor->offset, to, bytes);
 }
 
-static __ph_inline __u8 *ph_source(struct ph_flow_key *key, enum ph_direction direction)
-{
-	return direction == PH_EGRESS ? key->local_addr : key->remote_addr;
-}
-
-static __ph_inline __u8 *ph_destination(struct ph_flow_key *key, enum ph_direction direction)
-{
-	return direction == PH_EGRESS ? key->remote_addr : key->local_addr;
-}
-
-static __ph_inline void ph_map_ipv4(__u8 *address, __be32 ipv4)
-{
-	__builtin_memset(address, 0, 10);
-	__builtin_memset(address + 10, 0xff, 2);
-	__builtin_memcpy(address + 12, &ipv4, 4);
-}
-
 /*
- * The steps of ph_parse(). Each leaves the cursor behind what it read and returns PH_CAPTURED, or
+ * The steps of ph_locate(). Each leaves the cursor behind what it read and returns PH_CAPTURED, or
  * the counter to which the packet goes.
  */
 
-static __ph_inline enum ph_counter ph_parse_ethernet(struct ph_cursor *cursor,
-						     __be16 *ethertype_be)
+static __ph_inline enum ph_counter ph_locate_behind_ethernet(struct ph_cursor *cursor,
+							     __be16 *ethertype_be)
 {
 	struct ethhdr ethernet;
 
 	if (!ph_peek(cursor, &ethernet, sizeof(ethernet)))
-		return PH_TRUNCATED;
+		return ph_unreadable(cursor);
 	*ethertype_be = ethernet.h_proto;
 	cursor->offset += sizeof(ethernet);
 
@@ -130,6 +116,8 @@ static __ph_inline enum ph_counter ph_parse_ethernet(struct ph_cursor *cursor,
 		    *ethertype_be != ph_htons(PH_ETHERTYPE_QINQ) &&
 		    *ethertype_be != ph_htons(PH_ETHERTYPE_QINQ1))
 			break;
+		if (cursor->frame.is_direct)
+			return PH_UNDECIDED;
 		if (!ph_peek(cursor, &tag, sizeof(tag)))
 			return PH_TRUNCATED;
 		*ethertype_be = tag.ethertype_be;
@@ -138,14 +126,13 @@ static __ph_inline enum ph_counter ph_parse_ethernet(struct ph_cursor *cursor,
 	return PH_CAPTURED;
 }
 
-static __ph_inline enum ph_counter ph_parse_ipv4(struct ph_cursor *cursor,
-						 struct ph_flow_key *key)
+static __ph_inline enum ph_counter ph_locate_behind_ipv4(struct ph_cursor *cursor)
 {
 	struct iphdr ip;
 	__u64 header_bytes, total_bytes;
 
 	if (!ph_peek(cursor, &ip, sizeof(ip)))
-		return PH_TRUNCATED;
+		return ph_unreadable(cursor);
 	header_bytes = ip.ihl * 4;
 	total_bytes = ph_ntohs(ip.tot_len);
 	if (ip.version != 4 || header_bytes < sizeof(ip) ||
@@ -155,9 +142,12 @@ static __ph_inline enum ph_counter ph_parse_ipv4(struct ph_cursor *cursor,
 		return PH_NOT_TCP;
 	if (ip.frag_off & ph_htons(PH_IPV4_FRAGMENT_OFFSET))
 		return PH_FRAGMENT;
-	ph_map_ipv4(ph_source(key, cursor->direction), ip.saddr);
-	ph_map_ipv4(ph_destination(key, cursor->direction), ip.daddr);
 	cursor->l3_end = total_bytes ? cursor->offset + total_bytes : 0;
+	if (cursor->frame.is_direct) {
+		if (header_bytes != sizeof(ip))
+			return PH_UNDECIDED;
+		header_bytes = sizeof(ip);
+	}
 	cursor->offset += header_bytes;
 	return PH_CAPTURED;
 }
@@ -169,8 +159,8 @@ static __ph_inline int ph_is_ipv6_extension(__u8 next_header)
 	       next_header == PH_IPPROTO_DSTOPTS || next_header == PH_IPPROTO_MH;
 }
 
-static __ph_inline enum ph_counter ph_parse_ipv6_extension(struct ph_cursor *cursor,
-							   __u8 *next_header)
+static __ph_inline enum ph_counter ph_locate_behind_extension(struct ph_cursor *cursor,
+							      __u8 *next_header)
 {
 	struct ph_ipv6_extension extension;
 	__u8 type = *next_header;
@@ -190,18 +180,15 @@ static __ph_inline enum ph_counter ph_parse_ipv6_extension(struct ph_cursor *cur
 	return cursor->offset <= PH_MAX_HEADER_BYTES ? PH_CAPTURED : PH_HEADER_TOO_LONG;
 }
 
-static __ph_inline enum ph_counter ph_parse_ipv6(struct ph_cursor *cursor,
-						 struct ph_flow_key *key)
+static __ph_inline enum ph_counter ph_locate_behind_ipv6(struct ph_cursor *cursor)
 {
 	struct ipv6hdr ip;
 	__u8 next_header;
 
 	if (!ph_peek(cursor, &ip, sizeof(ip)))
-		return PH_TRUNCATED;
+		return ph_unreadable(cursor);
 	if (ip.version != 6)
 		return PH_MALFORMED_IP;
-	__builtin_memcpy(ph_source(key, cursor->direction), &ip.saddr, 16);
-	__builtin_memcpy(ph_destination(key, cursor->direction), &ip.daddr, 16);
 	next_header = ip.nexthdr;
 	cursor->offset += sizeof(ip);
 	cursor->l3_end = ip.payload_len ? cursor->offset + ph_ntohs(ip.payload_len) : 0;
@@ -211,7 +198,9 @@ static __ph_inline enum ph_counter ph_parse_ipv6(struct ph_cursor *cursor,
 
 		if (!ph_is_ipv6_extension(next_header))
 			break;
-		result = ph_parse_ipv6_extension(cursor, &next_header);
+		if (cursor->frame.is_direct)
+			return PH_UNDECIDED;
+		result = ph_locate_behind_extension(cursor, &next_header);
 		if (result != PH_CAPTURED)
 			return result;
 	}
@@ -220,54 +209,42 @@ static __ph_inline enum ph_counter ph_parse_ipv6(struct ph_cursor *cursor,
 	return next_header == PH_IPPROTO_TCP ? PH_CAPTURED : PH_NOT_TCP;
 }
 
-static __ph_inline enum ph_counter ph_parse_tcp(struct ph_cursor *cursor,
-						struct ph_headers *headers)
+static __ph_inline enum ph_counter ph_locate_behind_tcp(struct ph_cursor *cursor,
+							struct ph_headers *headers)
 {
-	struct ph_flow_key *key = &headers->key;
 	struct ph_tcp tcp;
 	__u64 header_bytes;
-	__u8 last;
 
 	if (!ph_peek(cursor, &tcp, sizeof(tcp)))
-		return PH_TRUNCATED;
+		return ph_unreadable(cursor);
 	header_bytes = (tcp.data_offset >> 4) * 4;
 	if (header_bytes < sizeof(tcp) ||
 	    (cursor->l3_end && cursor->offset + header_bytes > cursor->l3_end))
 		return PH_MALFORMED_TCP;
 	headers->l4_offset = cursor->offset;
 	headers->tcp_flags = tcp.flags;
-	if (cursor->direction == PH_EGRESS) {
-		key->local_port_be = tcp.source_port_be;
-		key->remote_port_be = tcp.destination_port_be;
-	} else {
-		key->local_port_be = tcp.destination_port_be;
-		key->remote_port_be = tcp.source_port_be;
-	}
 	cursor->offset += header_bytes;
 	headers->length = cursor->offset;
 	if (cursor->offset > PH_MAX_HEADER_BYTES)
 		return PH_HEADER_TOO_LONG;
-	if (header_bytes > sizeof(tcp) && !ph_read(cursor->frame, cursor->offset - 1, &last, 1))
-		return PH_TRUNCATED;
-	return PH_CAPTURED;
+	return cursor->offset <= cursor->frame.length ? PH_CAPTURED : PH_TRUNCATED;
 }
 
 /*
  * Fills `headers` and returns PH_CAPTURED, or returns the counter to which the packet goes.
- * PH_TRUNCATED says that the headers go on beyond the frame.
+ * PH_TRUNCATED says that the headers go on beyond the frame. Of a direct frame (see frame.h) that
+ * is more than Ethernet, IP and TCP without anything between, or not linear, it says PH_UNDECIDED.
  */
-static __ph_inline enum ph_counter ph_parse(struct ph_frame frame,
-					    enum ph_link_layer link_layer,
-					    enum ph_direction direction,
-					    struct ph_headers *headers)
+static __ph_inline enum ph_counter ph_locate(struct ph_frame frame, enum ph_link_layer link_layer,
+					     struct ph_headers *headers)
 {
-	struct ph_cursor cursor = {frame, 0, 0, direction};
+	struct ph_cursor cursor = {frame, 0, 0};
 	enum ph_counter result;
 
 	if (link_layer == PH_LINK_ETHERNET) {
 		__be16 ethertype_be = 0;
 
-		result = ph_parse_ethernet(&cursor, &ethertype_be);
+		result = ph_locate_behind_ethernet(&cursor, &ethertype_be);
 		if (result != PH_CAPTURED)
 			return result;
 		if (ethertype_be != ph_htons(PH_ETHERTYPE_IPV4) &&
@@ -278,18 +255,67 @@ static __ph_inline enum ph_counter ph_parse(struct ph_frame frame,
 		__u8 version;
 
 		if (!ph_peek(&cursor, &version, 1))
-			return PH_TRUNCATED;
+			return ph_unreadable(&cursor);
 		version >>= 4;
 		if (version != 4 && version != 6)
 			return PH_NOT_IP;
 		headers->is_ipv6 = version == 6;
 	}
 	headers->l3_offset = cursor.offset;
-	result = headers->is_ipv6 ? ph_parse_ipv6(&cursor, &headers->key)
-				  : ph_parse_ipv4(&cursor, &headers->key);
-	if (result != PH_CAPTURED)
-		return result;
-	return ph_parse_tcp(&cursor, headers);
+	/* Two ways, so that the offset stays a constant of each in a direct frame. */
+	if (headers->is_ipv6) {
+		result = ph_locate_behind_ipv6(&cursor);
+		return result == PH_CAPTURED ? ph_locate_behind_tcp(&cursor, headers) : result;
+	}
+	result = ph_locate_behind_ipv4(&cursor);
+	return result == PH_CAPTURED ? ph_locate_behind_tcp(&cursor, headers) : result;
+}
+
+static __ph_inline void ph_map_ipv4(__u8 *address, __be32 ipv4)
+{
+	__builtin_memset(address, 0, 10);
+	__builtin_memset(address + 10, 0xff, 2);
+	__builtin_memcpy(address + 12, &ipv4, 4);
+}
+
+/* `ports_be` is read from the start of the TCP header; behind IP, in a direct frame. */
+static __ph_inline int ph_read_ports(struct ph_frame frame, const struct ph_headers *headers,
+				     __u64 ip_bytes, __be16 ports_be[2])
+{
+	__u64 l4_offset =
+		frame.is_direct ? headers->l3_offset + ip_bytes : (__u64)headers->l4_offset;
+
+	return ph_read(frame, l4_offset, ports_be, 2 * sizeof(__be16));
+}
+
+/* The key of the flow whose headers ph_locate() found in the same frame; returns whether it is. */
+static __ph_inline int ph_read_key(struct ph_frame frame, const struct ph_headers *headers,
+				   enum ph_direction direction, struct ph_flow_key *key)
+{
+	__u8 *source = direction == PH_EGRESS ? key->local_addr : key->remote_addr;
+	__u8 *destination = direction == PH_EGRESS ? key->remote_addr : key->local_addr;
+	__be16 ports_be[2]; /* source, destination */
+
+	if (headers->is_ipv6) {
+		struct ipv6hdr ip;
+
+		if (!ph_read(frame, headers->l3_offset, &ip, sizeof(ip)) ||
+		    !ph_read_ports(frame, headers, sizeof(ip), ports_be))
+			return 0;
+		__builtin_memcpy(source, &ip.saddr, 16);
+		__builtin_memcpy(destination, &ip.daddr, 16);
+	} else {
+		struct iphdr ip;
+
+		if (!ph_read(frame, headers->l3_offset, &ip, sizeof(ip)) ||
+		    !ph_read_ports(frame, headers, sizeof(ip), ports_be))
+			return 0;
+		ph_map_ipv4(source, ip.saddr);
+		ph_map_ipv4(destination, ip.daddr);
+	}
+	key->local_port_be = ports_be[direction == PH_EGRESS ? 0 : 1];
+	key->remote_port_be = ports_be[direction == PH_EGRESS ? 1 : 0];
+	return 1;
 }
 
 #endif /* PACKET_HEADERS_PARSE_H_ */

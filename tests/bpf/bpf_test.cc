@@ -1,12 +1,12 @@
 // What each program makes of one packet: verdict, counter and record, and the packet untouched.
 
-#include <linux/bpf.h>
 #include <net/if.h>
 #include <netinet/in.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -31,13 +31,6 @@ struct Case {
   std::function<Packet(const Hook&)> packet;
   ph_counter counter = PH_CAPTURED;
   bool ethernet_only = false;
-};
-
-// What a packet is beside its bytes.
-struct Metadata {
-  uint32_t ifindex = kLoopback;
-  uint16_t gso_size = 0;
-  uint16_t gso_segs = 0;
 };
 
 void CheckRecord(const Record& record, const Kernel& kernel, const Hook& hook, const Packet& packet,
@@ -295,15 +288,13 @@ TEST_CASE("A record tells the segments of an aggregate", "[bpf]") {
     if (hook.is_xdp()) continue;  // sees no aggregates
     INFO(hook.name);
     const Packet packet = Ipv4(hook).Tcp(1234, 80).Timestamps().Payload(2800);
-    __sk_buff context = {};
-    context.gso_size = 1400;
-    context.gso_segs = 2;
-    const Outcome outcome = kernel.Run(hook, packet.bytes(), &context);
+    const Metadata metadata = {kLoopback, 1400, 2};
+    const Outcome outcome = kernel.Run(hook, packet.bytes(), metadata);
     REQUIRE(outcome.error == 0);
     CHECK(outcome.untouched);
     const std::vector<Record> records = kernel.Drain();
     REQUIRE(records.size() == 1);
-    CheckRecord(records[0], kernel, hook, packet, outcome, {kLoopback, 1400, 2});
+    CheckRecord(records[0], kernel, hook, packet, outcome, metadata);
   }
 }
 
@@ -328,22 +319,19 @@ TEST_CASE("A packet is counted and recorded under its interface", "[bpf]") {
   }
   kernel.CountInterface(ifindex);
   for (const Hook& hook : Hooks()) {
-    if (hook.is_xdp()) continue;
     INFO(hook.name << ", interface " << ifindex);
     const Packet packet = Ipv4(hook).Tcp(1234, 80).Payload(9);
-    __sk_buff context = {};
-    context.ifindex = ifindex;
-    const Outcome outcome = kernel.Run(hook, packet.bytes(), &context);
+    const Metadata metadata = {ifindex, 0, 0};
+    const Outcome outcome = kernel.Run(hook, packet.bytes(), metadata);
     REQUIRE(outcome.error == 0);
     const std::vector<Record> records = kernel.Drain();
     REQUIRE(records.size() == 1);
-    CheckRecord(records[0], kernel, hook, packet, outcome, {ifindex, 0, 0});
+    CheckRecord(records[0], kernel, hook, packet, outcome, metadata);
     CHECK(Text(kernel.TakeCounters(hook, ifindex)) == "seen 1, captured 1");
     CHECK(Text(kernel.TakeCounters(hook)).empty());
   }
 }
 
-// The socket of a test run has the addresses of the packet, and ports of 0.
 TEST_CASE("Only the socket with the packet's 4-tuple gives its cookie", "[bpf]") {
   Kernel kernel;
   for (const Hook& hook : Hooks()) {

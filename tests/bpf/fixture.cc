@@ -2,6 +2,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/bpf.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -90,6 +91,8 @@ Kernel::Kernel(const KernelOptions& options) : config_(Config(options)) {
     REQUIRE(readers_.back() != nullptr);
     close(fd);  // the array of rings and the reader's mapping hold the ring
   }
+  counters_.emplace(bpf_map__fd(skeleton_->maps.ph_counters),
+                    bpf_map__fd(skeleton_->maps.ph_counters_more));
   CountInterface(kLoopback);
 }
 
@@ -99,22 +102,27 @@ void Kernel::Free::operator()(packet_headers_bpf* skeleton) const {
 
 void Kernel::Free::operator()(ring_buffer* reader) const { ring_buffer__free(reader); }
 
-void Kernel::CountInterface(uint32_t ifindex) {
-  const std::vector<ph_kernel_counters> zeros(static_cast<size_t>(libbpf_num_possible_cpus()));
-  for (const uint32_t direction : {PH_INGRESS, PH_EGRESS}) {
-    const ph_interface_direction key = {ifindex, direction};
-    REQUIRE(bpf_map__update_elem(skeleton_->maps.ph_counters, &key, sizeof(key), zeros.data(),
-                                 zeros.size() * sizeof(zeros[0]), BPF_ANY) == 0);
-  }
-}
+void Kernel::CountInterface(uint32_t ifindex) { REQUIRE(counters_->Begin(ifindex).ok()); }
 
-Outcome Kernel::Run(const Hook& hook, const Bytes& frame, const __sk_buff* context) {
+Outcome Kernel::Run(const Hook& hook, const Bytes& frame, const Metadata& metadata) {
   static Bytes* const room = new Bytes(kFrameRoom);
-  __sk_buff context_in = context != nullptr ? *context : __sk_buff{};
+  const uint32_t frame_bytes = static_cast<uint32_t>(frame.size());
+  __sk_buff skb = {};
+  skb.ifindex = metadata.ifindex;
+  skb.gso_size = metadata.gso_size;
+  skb.gso_segs = metadata.gso_segs;
+  xdp_md xdp = {};
+  xdp.data_end = frame_bytes;
+  xdp.ingress_ifindex = metadata.ifindex;
   LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame.data(), .data_out = room->data(),
-              .data_size_in = static_cast<uint32_t>(frame.size()), .data_size_out = kFrameRoom,
-              .ctx_in = context != nullptr ? &context_in : nullptr,
-              .ctx_size_in = context != nullptr ? static_cast<uint32_t>(sizeof(context_in)) : 0);
+              .data_size_in = frame_bytes, .data_size_out = kFrameRoom);
+  if (hook.is_xdp()) {
+    opts.ctx_in = &xdp;
+    opts.ctx_size_in = sizeof(xdp);
+  } else {
+    opts.ctx_in = &skb;
+    opts.ctx_size_in = sizeof(skb);
+  }
   const bpf_program* const program =
       bpf_object__find_program_by_name(skeleton_->obj, hook.name.c_str());
   Outcome outcome;
@@ -128,22 +136,12 @@ Outcome Kernel::Run(const Hook& hook, const Bytes& frame, const __sk_buff* conte
 }
 
 Counters Kernel::TakeCounters(const Hook& hook, uint32_t ifindex) {
-  std::vector<Counters> of_cpus(static_cast<size_t>(libbpf_num_possible_cpus()));
-  const size_t bytes = of_cpus.size() * sizeof(of_cpus[0]);
-  const ph_interface_direction key = {ifindex, hook.direction};
-  const bpf_map* const map = skeleton_->maps.ph_counters;
-  if (bpf_map__lookup_elem(map, &key, sizeof(key), of_cpus.data(), bytes, 0) != 0) {
-    FAIL("no counters of interface " << ifindex);
-  }
-  Counters sum = {};
-  for (Counters& of_cpu : of_cpus) {
-    for (size_t i = 0; i < sum.size(); i++) sum[i] += of_cpu[i];
-    of_cpu.fill(0);
-  }
-  if (bpf_map__update_elem(map, &key, sizeof(key), of_cpus.data(), bytes, BPF_ANY) != 0) {
-    FAIL("counters of interface " << ifindex << ": " << std::strerror(errno));
-  }
-  return sum;
+  const CountersByDirection all = counters_->Read(ifindex);
+  Counters counters;
+  std::copy_n(all[hook.direction].begin(), counters.size(), counters.begin());
+  counters_->Forget(ifindex);
+  CountInterface(ifindex);
+  return counters;
 }
 
 std::vector<Record> Kernel::Drain(uint32_t shard) {

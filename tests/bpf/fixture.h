@@ -1,17 +1,16 @@
 // The programs, loaded as the daemon loads them, and packets sent through them by
 // BPF_PROG_TEST_RUN.
 //
-// What a test run can't do is left to the tests on real interfaces: the kernel takes no VLAN
-// fields of a socket buffer, and no other interface for XDP than the loopback device.
+// What a test run can't do is left to the tests on real interfaces: the kernel takes no VLAN tag of
+// a socket buffer, and the only socket has the addresses of the packet and ports of 0.
 
 #ifndef PACKET_HEADERS_TESTS_BPF_FIXTURE_H_
 #define PACKET_HEADERS_TESTS_BPF_FIXTURE_H_
 
-#include <linux/bpf.h>
-
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +20,7 @@
 #include "packet_headers/parse.h"
 #include "packet_headers/settled_flow.h"
 #include "tests/support/packet.h"
+#include "user/capture/kernel_counters.h"
 
 struct packet_headers_bpf;
 struct ring_buffer;
@@ -41,12 +41,13 @@ struct Hook {
 
 inline const std::vector<Hook>& Hooks() {
   constexpr int kTcxNext = -1;
+  constexpr int kXdpPass = 2;
   static const auto* const hooks = new std::vector<Hook>{
       {"ph_tc_in_eth", PH_INGRESS, PH_LINK_ETHERNET, kTcxNext},
       {"ph_tc_out_eth", PH_EGRESS, PH_LINK_ETHERNET, kTcxNext},
       {"ph_tc_in_ip", PH_INGRESS, PH_LINK_IP, kTcxNext},
       {"ph_tc_out_ip", PH_EGRESS, PH_LINK_IP, kTcxNext},
-      {"ph_xdp_in_eth", PH_INGRESS, PH_LINK_ETHERNET, XDP_PASS},
+      {"ph_xdp_in_eth", PH_INGRESS, PH_LINK_ETHERNET, kXdpPass},
   };
   return *hooks;
 }
@@ -81,6 +82,13 @@ class Record {
   Bytes bytes_;
 };
 
+// What a packet is beside its bytes.
+struct Metadata {
+  uint32_t ifindex = kLoopback;
+  uint16_t gso_size = 0;  // a frame of XDP has none
+  uint16_t gso_segs = 0;
+};
+
 // What came of one packet.
 struct Outcome {
   int error = 0;  // of the test run: a negative errno, where the kernel takes no such packet
@@ -103,8 +111,7 @@ class Kernel {
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
 
-  // `context` says what else the socket buffer is; null for XDP.
-  Outcome Run(const Hook& hook, const Bytes& frame, const __sk_buff* context = nullptr);
+  Outcome Run(const Hook& hook, const Bytes& frame, const Metadata& metadata = {});
 
   // What the hooks have counted since the last call.
   Counters TakeCounters(const Hook& hook, uint32_t ifindex = kLoopback);
@@ -132,6 +139,7 @@ class Kernel {
 
   ph_kernel_config config_ = {};
   Owned<packet_headers_bpf> skeleton_;
+  std::optional<KernelCounters> counters_;  // once loaded
   std::vector<Record> records_;              // where the readers put what they read
   std::vector<Owned<ring_buffer>> readers_;  // one for each shard
 };

@@ -85,14 +85,15 @@ class Mutator {
 // What a record should be. What can't be foretold is the record's own: the time, and the cookie of
 // the test run's socket, which has the addresses of the packet and ports of 0.
 Bytes Expected(const Kernel& kernel, const Hook& hook, const Bytes& frame,
-               const ph_headers& headers, const ph_header_record& actual) {
+               const Parsed& parsed, const ph_header_record& actual) {
+  const ph_headers& headers = parsed.headers;
   ph_header_record fixed = {};
   fixed.time_ns = actual.time_ns;
-  if (hook.direction == PH_EGRESS && headers.key.local_port_be == 0 &&
-      headers.key.remote_port_be == 0) {
+  if (hook.direction == PH_EGRESS && parsed.key.local_port_be == 0 &&
+      parsed.key.remote_port_be == 0) {
     fixed.socket_cookie = actual.socket_cookie;
   }
-  fixed.flow_hash = kernel.HashOf(headers.key);
+  fixed.flow_hash = kernel.HashOf(parsed.key);
   fixed.ifindex = kLoopback;
   fixed.wire_len = static_cast<uint32_t>(frame.size());
   fixed.header_len = headers.length;
@@ -123,9 +124,9 @@ std::string Fault(Kernel& kernel, const Hook& hook, const Bytes& frame, Counters
   if (outcome.verdict != hook.verdict) return "verdict " + std::to_string(outcome.verdict);
   if (!outcome.untouched) return "the packet was changed";
 
-  ph_headers headers = {};
-  const ph_counter counter = ph_parse({frame.data(), static_cast<uint32_t>(frame.size())},
-                                      hook.link_layer, hook.direction, &headers);
+  const Parsed parsed =
+      Parse(frame.data(), frame.size(), hook.link_layer, hook.direction);
+  const ph_counter counter = parsed.counter;
   Counters expected = {};
   expected[PH_SEEN] = 1;
   expected[counter] = 1;
@@ -138,7 +139,7 @@ std::string Fault(Kernel& kernel, const Hook& hook, const Bytes& frame, Counters
     return std::to_string(records.size()) + " records";
   }
   for (const Record& record : records) {
-    if (record.bytes() != Expected(kernel, hook, frame, headers, record.fixed())) {
+    if (record.bytes() != Expected(kernel, hook, frame, parsed, record.fixed())) {
       return "another record";
     }
   }

@@ -44,6 +44,12 @@ class Record(NamedTuple):
         return self.wire_bytes - self.tcp.end
 
 
+def without_checksum(record):
+    """The record with a TCP checksum of 0."""
+    at = record.tcp.tcp_offset + 16
+    return record._replace(header=record.header[:at] + b"\0\0" + record.header[at + 2:])
+
+
 class PcapFile(NamedTuple):
     """A whole file: its link type, its TCP packets, and how many other packets it holds."""
     link_type: int

@@ -175,6 +175,10 @@ class Tun(CaptureTest):
         accepted.close()
         daemon.wait_for_files(1)
         captured, files = tcpdump.stop(), self.finish(daemon)
+        # The device computes no checksums: the stack does, after the TC egress hook.
+        captured = map(pcap.without_checksum, captured)
+        for content in files.values():
+            content.records[:] = map(pcap.without_checksum, content.records)
         judge.assert_flows(self, files, captured, owners)
         self.assertEqual({file.link_type for file in files.values()}, {pcap.LINK_RAW})
 

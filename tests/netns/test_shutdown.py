@@ -4,7 +4,8 @@ import signal
 import unittest
 
 import judge
-from harness import (HOST4, PEER4, CaptureTest, left_behind, needs_daemon, needs_tcx, wait_until)
+from harness import (HOST4, PEER4, CaptureTest, left_behind, needs_daemon, needs_tcx, run,
+                     wait_until)
 from peers import connect, cookie_of, exchange, flow_of, listen
 
 
@@ -62,7 +63,7 @@ def pending_signals(pid):
 
 def processes_in(namespace):
     """The ids of all processes in a namespace."""
-    return namespace.run("ip", "netns", "pids", namespace.name).split()
+    return run("ip", "netns", "pids", namespace.name).split()
 
 
 @needs_daemon

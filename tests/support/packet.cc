@@ -11,6 +11,8 @@ namespace {
 
 constexpr size_t kIpv4HeaderBytes = 20;
 constexpr size_t kIpv6HeaderBytes = 40;
+constexpr size_t kTcpSeqAt = 4;
+constexpr size_t kTcpAckAt = 8;
 constexpr size_t kTcpFlagsAt = 13;
 
 constexpr uint8_t kFlagSyn = 0x02;
@@ -19,6 +21,11 @@ constexpr uint8_t kFlagAck = 0x10;
 void Put16(Bytes& frame, size_t at, size_t value) {
   frame[at] = static_cast<uint8_t>(value >> 8);
   frame[at + 1] = static_cast<uint8_t>(value);
+}
+
+void Put32(Bytes& frame, size_t at, uint32_t value) {
+  Put16(frame, at, value >> 16);
+  Put16(frame, at + 2, value);
 }
 
 Bytes Address(int family, const std::string& text) {
@@ -168,6 +175,16 @@ Packet& Packet::Syn() { return Flags(kFlagSyn); }
 
 Packet& Packet::SynAck() { return Flags(kFlagSyn | kFlagAck); }
 
+Packet& Packet::Seq(uint32_t number) {
+  Put32(frame_, l4_offset_ + kTcpSeqAt, number);
+  return *this;
+}
+
+Packet& Packet::Ack(uint32_t number) {
+  Put32(frame_, l4_offset_ + kTcpAckAt, number);
+  return *this;
+}
+
 Packet& Packet::Timestamps() {
   Append({1, 1, 8, 10, 0x21, 0x22, 0x23, 0x24, 0x31, 0x32, 0x33, 0x34});
   header_length_ = frame_.size();
@@ -293,6 +310,18 @@ void Packet::FinishTransport(Bytes& frame) const {
   sum += static_cast<uint32_t>(segment_bytes);
   sum = Sum(frame, l4_offset_, frame.size(), sum);
   Put16(frame, l4_offset_ + (is_tcp ? 16 : 6), Fold(sum));
+}
+
+Parsed Parse(const uint8_t* frame, size_t length, ph_link_layer link_layer,
+             ph_direction direction) {
+  const ph_frame view = {frame, length, 0};
+  Parsed parsed = {};
+  parsed.counter = ph_locate(view, link_layer, &parsed.headers);
+  if (parsed.counter == PH_CAPTURED &&
+      !ph_read_key(view, &parsed.headers, direction, &parsed.key)) {
+    parsed.counter = PH_TRUNCATED;
+  }
+  return parsed;
 }
 
 }  // namespace packet_headers::testing

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "packet_headers/flow_key.h"
+#include "packet_headers/parse.h"
 
 namespace packet_headers::testing {
 
@@ -55,6 +55,8 @@ class Packet {
   Packet& Flags(uint8_t flags);
   Packet& Syn();
   Packet& SynAck();
+  Packet& Seq(uint32_t number);
+  Packet& Ack(uint32_t number);  // the field; the flag is another matter
   Packet& Timestamps();  // 12 bytes, as Linux lays them out
   Packet& TcpOptions(size_t bytes);
 
@@ -111,6 +113,15 @@ class Packet {
   std::optional<uint16_t> lie_ip_length_;
   std::optional<uint8_t> lie_tcp_header_words_;
 };
+
+// What the parser says of the `length` bytes of an Ethernet frame, or of an IP packet.
+struct Parsed {
+  ph_counter counter;
+  ph_headers headers;
+  ph_flow_key key;
+};
+Parsed Parse(const uint8_t* frame, size_t length, ph_link_layer link_layer,
+             ph_direction direction);
 
 }  // namespace packet_headers::testing
 

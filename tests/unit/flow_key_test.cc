@@ -30,10 +30,10 @@ std::string Text(const ph_flow_key& key) {
 
 ph_flow_key Parse(const Packet& packet, ph_direction direction) {
   const Bytes bytes = packet.bytes();
-  ph_headers headers = {};
-  REQUIRE(ph_parse({bytes.data(), static_cast<uint32_t>(bytes.size())}, PH_LINK_ETHERNET, direction,
-                   &headers) == PH_CAPTURED);
-  return headers.key;
+  const Parsed parsed =
+      testing::Parse(bytes.data(), bytes.size(), PH_LINK_ETHERNET, direction);
+  REQUIRE(parsed.counter == PH_CAPTURED);
+  return parsed.key;
 }
 
 // Keys as they come in practice, which differ in few bits.

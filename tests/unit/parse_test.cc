@@ -21,19 +21,11 @@ static bool operator==(const ph_flow_key& a, const ph_flow_key& b) {
 namespace packet_headers::testing {
 namespace {
 
-struct Parsed {
-  ph_counter counter;
-  ph_headers headers;
-};
-
 // Parses the first `length` bytes of a frame, in an allocation of just that size.
 Parsed Parse(const Bytes& bytes, size_t length, ph_link_layer link_layer, ph_direction direction) {
   const std::unique_ptr<uint8_t[]> frame(new uint8_t[length]);
   std::copy_n(bytes.begin(), length, frame.get());
-  Parsed parsed = {};
-  parsed.counter = ph_parse({frame.get(), static_cast<uint32_t>(length)}, link_layer, direction,
-                            &parsed.headers);
-  return parsed;
+  return testing::Parse(frame.get(), length, link_layer, direction);
 }
 
 Parsed Parse(const Packet& packet, ph_link_layer link_layer, ph_direction direction) {
@@ -131,7 +123,7 @@ void CheckHeaders(const Packet& packet, ph_link_layer link_layer) {
     CHECK(parsed.headers.l4_offset == packet.l4_offset());
     CHECK(parsed.headers.is_ipv6 == packet.is_ipv6());
     CHECK(parsed.headers.tcp_flags == packet.tcp_flags());
-    CHECK(parsed.headers.key == packet.key(direction));
+    CHECK(parsed.key == packet.key(direction));
   }
 }
 

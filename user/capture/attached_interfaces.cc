@@ -44,7 +44,7 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
     if (interfaces_.contains(interface.ifindex) || failed_.contains(interface.ifindex)) continue;
     absl::StatusOr<Attachment> attachment = capture_.Attach(interface, hook_);
     if (!attachment.ok()) {
-      capture_.ForgetCounters(interface.ifindex);
+      capture_.counters().Forget(interface.ifindex);
       failed_.insert(interface.ifindex);
       status.Update(attachment.status());
       spdlog::warn("not capturing on {}: {}", interface.name, std::string(attachment.status().message()));
@@ -63,8 +63,8 @@ void AttachedInterfaces::LetGo(uint32_t ifindex) {
   const std::string name = std::move(interface->second.name);
   interfaces_.erase(interface);
   BpfCapture::AwaitDetached();
-  Add(capture_.ReadCounters(ifindex), gone_);
-  capture_.ForgetCounters(ifindex);
+  Add(capture_.counters().Read(ifindex), gone_);
+  capture_.counters().Forget(ifindex);
   spdlog::info("let go of {} (ifindex {})", name, ifindex);
 }
 
@@ -92,7 +92,7 @@ absl::btree_map<std::string, CountersByDirection> AttachedInterfaces::Join(
   absl::MutexLock lock(&mutex_);
   absl::btree_map<std::string, CountersByDirection> books;
   for (const auto& [ifindex, interface] : interfaces_) {
-    Add(capture_.ReadCounters(ifindex), books[interface.name]);
+    Add(capture_.counters().Read(ifindex), books[interface.name]);
   }
   if (gone_ != CountersByDirection{}) Add(gone_, books[kGoneInterfaces]);
   for (const auto& [ifindex, counters] : user) {

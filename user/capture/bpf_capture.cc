@@ -18,16 +18,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "packet_headers/kernel_config.h"
-#include "packet_headers/settled_flow.h"
 #include "packet_headers.skel.h"
 #include "spdlog/spdlog.h"
 #include "user/capture/bpf_ring.h"
-#include "user/flow/clock.h"
 
 namespace packet_headers {
 namespace {
-
-constexpr uint32_t kSweepBatch = 1024;
 
 int LogFromLibbpf(libbpf_print_level level, const char* format, va_list arguments) {
   if (level == LIBBPF_DEBUG) return 0;
@@ -105,6 +101,10 @@ absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards,
   bpf_map__set_max_entries(skeleton->maps.ph_rings, shards);
   const int error = packet_headers_bpf::load(skeleton);
   if (error != 0) return LoadError(-error);
+  capture->counters_.emplace(bpf_map__fd(skeleton->maps.ph_counters),
+                             bpf_map__fd(skeleton->maps.ph_counters_more));
+  capture->settled_flows_.emplace(bpf_map__fd(skeleton->maps.ph_settled),
+                                  &skeleton->bss->any_settled);
   const absl::Status status = capture->MakeRings(shards);
   if (!status.ok()) return status;
   return capture;
@@ -160,17 +160,9 @@ absl::StatusOr<std::unique_ptr<HookLink>> BpfCapture::AttachDirection(
 absl::StatusOr<Attachment> BpfCapture::Attach(const NetworkInterface& interface,
                                               CaptureHook choice) {
   Attachment attachment;
+  const absl::Status status = counters_->Begin(interface.ifindex);
+  if (!status.ok()) return status;
   for (const ph_direction direction : {PH_INGRESS, PH_EGRESS}) {
-    // The programs count from their first packet on.
-    const ph_interface_direction key = {interface.ifindex, static_cast<uint32_t>(direction)};
-    std::vector<ph_kernel_counters> zeros(libbpf_num_possible_cpus());
-    if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.ph_counters), &key, zeros.data(),
-                            BPF_NOEXIST) != 0 &&
-        errno != EEXIST) {
-      return absl::ErrnoToStatus(errno,
-                                 absl::StrCat("make the counters of ", interface.name));
-    }
-
     std::vector<std::string> failures;
     absl::Status last_failure;
     bool attached = false;
@@ -193,74 +185,5 @@ absl::StatusOr<Attachment> BpfCapture::Attach(const NetworkInterface& interface,
 }
 
 void BpfCapture::AwaitDetached() { syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0); }
-
-void BpfCapture::Settle(const ph_flow_key& key) {
-  const ph_settled_flow fresh = {.last_seen_ns = static_cast<__u64>(MonotonicNow()),
-                                 .packets = 0};
-  absl::MutexLock lock(&settled_mutex_);
-  if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.ph_settled), &key, &fresh,
-                          BPF_NOEXIST) == 0) {
-    skeleton_->bss->any_settled = 1;
-    ++settled_flows_;
-  }
-}
-
-int64_t BpfCapture::settled_flows() const {
-  absl::MutexLock lock(&settled_mutex_);
-  return settled_flows_;
-}
-
-void BpfCapture::SweepSettled(int64_t now_ns, int64_t idle_ns) {
-  absl::MutexLock lock(&settled_mutex_);
-  if (skeleton_->bss->any_settled == 0) return;
-  const int map = bpf_map__fd(skeleton_->maps.ph_settled);
-  std::vector<ph_flow_key> keys(kSweepBatch);
-  std::vector<ph_settled_flow> flows(kSweepBatch);
-  std::vector<ph_flow_key> idle;
-  int64_t left = 0;
-  uint32_t position = 0;
-  bool more = true;
-  for (bool first = true; more; first = false) {
-    uint32_t count = kSweepBatch;
-    const int error = bpf_map_lookup_batch(map, first ? nullptr : &position, &position,
-                                           keys.data(), flows.data(), &count, nullptr);
-    if (error != 0 && errno != ENOENT) break;
-    more = error == 0;
-    for (uint32_t i = 0; i < count; ++i) {
-      if (now_ns - static_cast<int64_t>(flows[i].last_seen_ns) > idle_ns) {
-        idle.push_back(keys[i]);
-      } else {
-        ++left;
-      }
-    }
-  }
-  for (const ph_flow_key& key : idle) bpf_map_delete_elem(map, &key);
-  if (more) return;  // not all of it was seen
-  settled_flows_ = left;
-  if (left == 0) skeleton_->bss->any_settled = 0;
-}
-
-CountersByDirection BpfCapture::ReadCounters(uint32_t ifindex) const {
-  CountersByDirection counters = {};
-  for (const uint32_t direction : {PH_INGRESS, PH_EGRESS}) {
-    const ph_interface_direction key = {ifindex, direction};
-    std::vector<ph_kernel_counters> by_cpu(libbpf_num_possible_cpus());
-    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.ph_counters), &key, by_cpu.data()) != 0) {
-      continue;
-    }
-    for (const ph_kernel_counters& cpu : by_cpu) {
-      const auto* fields = reinterpret_cast<const __u64*>(&cpu);
-      for (int i = 0; i < PH_KERNEL_COUNTERS; ++i) counters[direction][i] += fields[i];
-    }
-  }
-  return counters;
-}
-
-void BpfCapture::ForgetCounters(uint32_t ifindex) {
-  for (const uint32_t direction : {PH_INGRESS, PH_EGRESS}) {
-    const ph_interface_direction key = {ifindex, direction};
-    bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.ph_counters), &key);
-  }
-}
 
 }  // namespace packet_headers

@@ -5,18 +5,16 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
-#include "packet_headers/flow_key.h"
 #include "user/capture/hook.h"
+#include "user/capture/kernel_counters.h"
 #include "user/capture/network_interface.h"
+#include "user/capture/settled_flows.h"
 #include "user/config/config.h"
-#include "user/flow/books.h"
 #include "user/flow/record_source.h"
 
 struct packet_headers_bpf;
@@ -49,19 +47,10 @@ class BpfCapture {
   // Returns when no program that was attached before can be running any more.
   static void AwaitDetached();
 
-  // Tells the kernel that no more records of the flow are wanted. Any thread. Where the kernel has
-  // no room left, they keep coming.
-  void Settle(const ph_flow_key& key) ABSL_LOCKS_EXCLUDED(settled_mutex_);
+  SettledFlows& settled_flows() { return *settled_flows_; }
+  const SettledFlows& settled_flows() const { return *settled_flows_; }
 
-  // Forgets settled flows that sent nothing for `idle_ns`. Any thread.
-  void SweepSettled(int64_t now_ns, int64_t idle_ns) ABSL_LOCKS_EXCLUDED(settled_mutex_);
-
-  // Settled flows, those included that began anew since the last sweep. Any thread.
-  int64_t settled_flows() const ABSL_LOCKS_EXCLUDED(settled_mutex_);
-
-  // The kernel's counters of an interface; zeros if it was never attached. Any thread.
-  CountersByDirection ReadCounters(uint32_t ifindex) const;
-  void ForgetCounters(uint32_t ifindex);
+  KernelCounters& counters() { return *counters_; }
 
   int64_t ring_bytes() const { return ring_bytes_; }
   // Bytes waiting in a shard's ring. Any thread.
@@ -77,9 +66,9 @@ class BpfCapture {
   packet_headers_bpf* const skeleton_;
   const int64_t ring_bytes_;
   const bool has_xdp_;
+  std::optional<KernelCounters> counters_;  // once loaded
+  std::optional<SettledFlows> settled_flows_;  // once loaded
   std::vector<std::unique_ptr<BpfRing>> rings_;
-  mutable absl::Mutex settled_mutex_;  // guards any_settled in the kernel, too
-  int64_t settled_flows_ ABSL_GUARDED_BY(settled_mutex_) = 0;
 };
 
 }  // namespace packet_headers

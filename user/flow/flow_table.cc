@@ -400,7 +400,7 @@ int64_t FlowTable::DeadlineOf(const Flow& flow) const {
     return std::min(idle, flow.first_ns + options_.capture_duration_ns);
   }
   // A handshake may be slow; what began in the middle is named by the host's next packet.
-  const bool is_attempt = flow.packet_count == 0 || flow.syn[PH_INGRESS] || flow.syn[PH_EGRESS];
+  const bool is_attempt = flow.syn[PH_INGRESS] || flow.syn[PH_EGRESS];
   return is_attempt ? idle : std::min(idle, flow.first_ns + options_.uuid_wait_ns);
 }
 

@@ -13,18 +13,23 @@ std::optional<Packet> DecodeRecord(const void* data, size_t size) {
       record->link_layer > PH_LINK_IP) {
     return std::nullopt;
   }
+  const ph_frame frame = {record->headers, record->header_len, 0};
+  const auto link_layer = static_cast<ph_link_layer>(record->link_layer);
+  const auto direction = static_cast<ph_direction>(record->direction);
+  Packet packet = {.record = record};
   ph_headers headers;
-  if (ph_parse({record->headers, record->header_len},
-               static_cast<ph_link_layer>(record->link_layer),
-               static_cast<ph_direction>(record->direction), &headers) != PH_CAPTURED ||
+  if (ph_locate(frame, link_layer, &headers) != PH_CAPTURED ||
       headers.length != record->header_len || headers.l3_offset != record->l3_offset ||
-      headers.l4_offset != record->l4_offset) {
+      headers.l4_offset != record->l4_offset ||
+      !ph_read_key(frame, &headers, direction, &packet.key)) {
     return std::nullopt;
   }
   ph_tcp tcp;
   std::memcpy(&tcp, record->headers + headers.l4_offset, sizeof(tcp));
-  return Packet{record, headers.key, ntohl(tcp.sequence_be), ntohl(tcp.acknowledgment_be),
-                tcp.flags};
+  packet.seq = ntohl(tcp.sequence_be);
+  packet.ack = ntohl(tcp.acknowledgment_be);
+  packet.flags = tcp.flags;
+  return packet;
 }
 
 }  // namespace packet_headers

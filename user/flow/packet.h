@@ -13,11 +13,11 @@
 namespace packet_headers {
 
 struct Packet {
-  const ph_header_record* record;
-  ph_flow_key key;
-  uint32_t seq;
-  uint32_t ack;
-  uint8_t flags;  // PH_TCP_*
+  const ph_header_record* record = nullptr;
+  ph_flow_key key = {};
+  uint32_t seq = 0;
+  uint32_t ack = 0;
+  uint8_t flags = 0;  // PH_TCP_*
 
   int direction() const { return record->direction; }
   bool egress() const { return record->direction == PH_EGRESS; }

@@ -138,7 +138,7 @@ class Collector : public prometheus::Collectable {
     scrape
         .Family("packet_headers_settled_flows", MetricType::Gauge,
                 "Flows whose packets the kernel counts without handing them on.")
-        .Add(observed_.capture.settled_flows());
+        .Add(observed_.capture.settled_flows().count());
     scrape
         .Family("packet_headers_flows_refused_total", MetricType::Counter,
                 "Flows that were not captured for lack of room, by the flag that sets it.")

@@ -1,0 +1,308 @@
+// Several sockets, one after the other, on one 4-tuple; and who only pretends to begin one.
+
+#include <cstdint>
+#include <cstring>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tests/support/catch.h"
+#include "tests/support/flow_fixture.h"
+
+namespace packet_headers::testing {
+namespace {
+
+using List = std::vector<uint32_t>;
+
+// Every socket has one file at most.
+bool NoNameTwice(FlowFixture& flows) {
+  const std::vector<std::string> uuids = flows.uuids();
+  return std::set<std::string>(uuids.begin(), uuids.end()).size() == uuids.size();
+}
+
+TEST_CASE("A tuple that is used again after a close is another flow", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  flows.Close(1);
+  SECTION("at once") {}
+  SECTION("after the first file was handed over") { flows.Wait(10 * kSecond); }
+  SECTION("after the first flow was forgotten") { flows.Wait(100 * kSecond); }
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Out({.flags = kSynAck, .seq = 6000, .ack = 5001, .cookie = 2});
+  flows.In({.seq = 5001, .ack = 6001});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(1)) == List{100, 900, 101, 102, 902, 903, 103});
+  CHECK(Seqs(flows.FileOf(2)) == List{5000, 6000, 5001});
+  CHECK(flows.Count(PH_SAVED) == 10);
+}
+
+TEST_CASE("A tuple that the host connects again is another flow", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Connect(1);
+  SECTION("after a close") { flows.Close(1); }
+  SECTION("without one") {}
+  SECTION("after the first is over") {
+    flows.Close(1);
+    flows.Wait(10 * kSecond);
+  }
+  flows.Out({.flags = kSyn, .seq = 6000, .cookie = 2});
+  flows.In({.flags = kSynAck, .seq = 5000, .ack = 6001});
+  flows.Out({.seq = 6001, .ack = 5001, .cookie = 2});
+  flows.Finish();
+  CHECK(flows.uuids() == std::vector<std::string>{"flow_1", "flow_2"});
+  CHECK(Seqs(flows.FileOf(2)) == List{6000, 5000, 6001});
+}
+
+TEST_CASE("A SYN that the socket challenges belongs to the socket's flow", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  flows.In({.flags = kSyn, .seq = 5000});  // whoever guessed the tuple
+  flows.In({.seq = 102, .ack = 901});
+  flows.Out({.seq = 902, .ack = 102, .cookie = 1});
+  flows.In({.seq = 103, .ack = 902});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(1)) == List{100, 900, 101, 5000, 102, 902, 103});
+}
+
+TEST_CASE("Any number of SYNs that are challenged belong to the socket's flow", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  for (uint32_t i = 0; i < 10; ++i) flows.In({.flags = kSyn, .seq = 5000 + i});
+  flows.Out({.seq = 902, .ack = 102, .cookie = 1});
+  for (uint32_t i = 0; i < 10; ++i) flows.In({.flags = kSyn, .seq = 6000 + i});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(1)).size() == 24);
+}
+
+TEST_CASE("A SYN that another socket answers begins the other's flow", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Out({.flags = kSynAck, .seq = 6000, .ack = 5001, .cookie = 2});
+  flows.In({.seq = 5001, .ack = 6001});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(1)) == List{100, 900, 101});
+  CHECK(Seqs(flows.FileOf(2)) == List{5000, 6000, 5001});
+}
+
+TEST_CASE("A SYN that SYN cookies answer begins another flow", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Out({.flags = kSynAck, .seq = 6000, .ack = 5001, .cookie = 0});
+  flows.In({.seq = 5001, .ack = 6001});
+  flows.Out({.seq = 6001, .ack = 5001, .cookie = 2});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(1)) == List{100, 900, 101});
+  CHECK(Seqs(flows.FileOf(2)) == List{5000, 6000, 5001, 6001});
+}
+
+TEST_CASE("A SYN that was sent twice before the answer is not torn apart", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Wait(kSecond);
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Out({.flags = kSynAck, .seq = 6000, .ack = 5001, .cookie = 2});
+  flows.In({.seq = 5001, .ack = 6001});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(1)) == List{100, 900, 101});
+  CHECK(Seqs(flows.FileOf(2)) == List{5000, 5000, 6000, 5001});
+}
+
+TEST_CASE("A retransmitted SYN or SYN-ACK begins nothing", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  flows.In({.flags = kSyn, .seq = 100});
+  flows.Out({.flags = kSynAck, .seq = 900, .ack = 101, .cookie = 1});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(1)).size() == 5);
+}
+
+TEST_CASE("An attempt with another sequence number is another attempt", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.In({.flags = kSyn, .seq = 100});
+  flows.Out({.flags = kRst | kAck, .ack = 101});
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Out({.flags = kSynAck, .seq = 6000, .ack = 5001, .cookie = 2});
+  flows.In({.seq = 5001, .ack = 6001});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(2)) == List{5000, 6000, 5001});
+  CHECK(flows.Count(PH_INCOMPLETE_HANDSHAKE) == 2);
+}
+
+TEST_CASE("A socket that takes the tuple over without a SYN begins its flow", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  flows.Out({.seq = 6000, .cookie = 2});
+  flows.Out({.seq = 6001, .cookie = 2});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(1)) == List{100, 900, 101});
+  CHECK(Seqs(flows.FileOf(2)) == List{6000, 6001});
+}
+
+TEST_CASE("The clock of a flow also holds for a SYN that it challenges", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.table().set_wall_offset_ns(7200 * kSecond);
+  flows.Accept(1);
+  flows.table().set_wall_offset_ns(3600 * kSecond);  // the wall clock is put back
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Out({.seq = 902, .ack = 102, .cookie = 1});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(1)) == List{100, 900, 101, 5000, 902});
+}
+
+TEST_CASE("A challenged SYN on another kind of link layer does not enter the file",
+          "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  flows.In({.flags = kSyn, .seq = 5000, .link_layer = PH_LINK_IP});
+  flows.Out({.seq = 902, .ack = 102, .cookie = 1});
+  flows.Finish();
+  CHECK(flows.Count(PH_LINK_MISMATCH) == 1);
+  CHECK(Seqs(flows.FileOf(1)) == List{100, 900, 101, 902});
+}
+
+// An open socket whose capture has ended.
+FlowFixture& EndCapture(FlowFixture& flows) {
+  for (int i = 0; i < 61; ++i) {
+    flows.Out({.seq = 902, .ack = 102, .cookie = 1});
+    flows.Wait(kSecond);
+  }
+  CHECK(flows.stats().capturing == 0);
+  CHECK(flows.stats().ended == 1);
+  return flows;
+}
+
+TEST_CASE("A spoofed SYN does not give the socket of an ended flow a second file",
+          "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  EndCapture(flows);
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Out({.seq = 950, .ack = 102, .cookie = 1});
+  flows.In({.seq = 103, .ack = 951});
+  flows.Out({.seq = 951, .ack = 104, .cookie = 1});
+  CHECK(flows.stats().capturing == 0);
+  CHECK(NoNameTwice(flows));
+  CHECK(flows.Count(PH_LATE) >= 4);
+}
+
+TEST_CASE("Two spoofed SYNs do not give the socket of an ended flow a second file",
+          "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  EndCapture(flows);
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.In({.flags = kSyn, .seq = 7000});
+  flows.Out({.seq = 950, .ack = 102, .cookie = 1});
+  flows.Finish();
+  CHECK(NoNameTwice(flows));
+}
+
+TEST_CASE("A spoofed SYN that was forgotten does not give an ended flow's socket a second file",
+          "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  EndCapture(flows);
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Wait(40 * kSecond);
+  flows.Out({.seq = 950, .ack = 102, .cookie = 1});
+  flows.Finish();
+  CHECK(NoNameTwice(flows));
+}
+
+TEST_CASE("A spoofed SYN that was evicted does not give an ended flow's socket a second file",
+          "[flow][reuse]") {
+  FlowOptions options = DefaultFlowOptions();
+  options.max_embryonic_flows = 10;
+  FlowFixture flows(options);
+  flows.Accept(1);
+  EndCapture(flows);
+  flows.In({.flags = kSyn, .seq = 5000});
+  for (uint16_t port = 1; port <= 20; ++port) {
+    flows.In({.flags = kSyn, .seq = 1, .tuple = {.remote_port = port}});
+  }
+  flows.Out({.seq = 950, .ack = 102, .cookie = 1});
+  flows.Finish();
+  CHECK(NoNameTwice(flows));
+}
+
+TEST_CASE("A spoofed RST does not give the socket of an ended flow a second file",
+          "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  EndCapture(flows);
+  flows.In({.flags = kRst, .seq = 123456});
+  flows.Wait(90 * kSecond);
+  flows.Out({.seq = 950, .ack = 102, .cookie = 1});
+  flows.Finish();
+  CHECK(NoNameTwice(flows));
+}
+
+TEST_CASE("The other side's FIN does not give the socket of an ended flow a second file",
+          "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  EndCapture(flows);
+  flows.In({.flags = kFin, .seq = 102, .ack = 902});  // the host may go on sending for hours
+  flows.Wait(90 * kSecond);
+  flows.Out({.seq = 950, .ack = 103, .cookie = 1});
+  flows.Finish();
+  CHECK(NoNameTwice(flows));
+}
+
+TEST_CASE("A spoofed RST that the socket ignores does not give it a second file",
+          "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  flows.In({.flags = kRst, .seq = 123456});  // outside of the window: dropped without a word
+  flows.Wait(90 * kSecond);                  // an idle connection
+  flows.Out({.seq = 950, .ack = 102, .cookie = 1});
+  flows.Finish();
+  CHECK(NoNameTwice(flows));
+}
+
+TEST_CASE("A real connection on the tuple of an ended flow is saved", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  EndCapture(flows);
+  SECTION("inbound") {
+    flows.In({.flags = kSyn, .seq = 5000});
+    flows.Out({.flags = kSynAck, .seq = 6000, .ack = 5001, .cookie = 2});
+    flows.In({.seq = 5001, .ack = 6001});
+    flows.Finish();
+    CHECK(Seqs(flows.FileOf(2)) == List{5000, 6000, 5001});
+  }
+  SECTION("outbound") {
+    flows.Out({.flags = kSyn, .seq = 6000, .cookie = 2});
+    flows.In({.flags = kSynAck, .seq = 5000, .ack = 6001});
+    flows.Finish();
+    CHECK(Seqs(flows.FileOf(2)) == List{6000, 5000});
+  }
+  SECTION("taken over without a SYN") {
+    flows.Out({.seq = 6000, .cookie = 2});
+    flows.Finish();
+    CHECK(Seqs(flows.FileOf(2)) == List{6000});
+  }
+}
+
+TEST_CASE("The SYN of a new connection does not have its own tuple settled", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  const int64_t first_ns = flows.now_ns() - 2 * kMillisecond;
+  flows.Wait(20 * kSecond);
+  flows.Out({.seq = 902, .ack = 102, .cookie = 1});
+  flows.Wait(20 * kSecond);
+  flows.Out({.seq = 902, .ack = 102, .cookie = 1});
+  flows.Wait(15 * kSecond);
+  // Between the end of the capture duration and the next turn of the timers.
+  flows.Out({.flags = kSyn, .seq = 6000, .cookie = 2, .at_ns = first_ns + 60 * kSecond + 1});
+  CHECK(flows.settled().empty());
+  flows.Out({.seq = 6001, .cookie = 2});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(2)) == List{6000, 6001});
+}
+
+}  // namespace
+}  // namespace packet_headers::testing

@@ -1,0 +1,44 @@
+#include "user/capture/settled_flows.h"
+
+#include <bpf/bpf.h>
+
+#include <cstring>
+
+#include "packet_headers/settled_flow.h"
+
+namespace packet_headers {
+
+void SettledFlows::Settle(const ph_flow_key& key, int64_t now_ns) {
+  const ph_settled_flow fresh = {.packets = 0};
+  absl::MutexLock lock(&mutex_);
+  if (bpf_map_update_elem(map_, &key, &fresh, BPF_ANY) != 0) return;
+  *any_settled_ = 1;
+  Key bytes;
+  std::memcpy(bytes.data(), &key, bytes.size());
+  flows_[bytes] = {0, now_ns};
+}
+
+void SettledFlows::Sweep(int64_t now_ns, int64_t idle_ns) {
+  absl::MutexLock lock(&mutex_);
+  absl::erase_if(flows_, [&](auto& flow) {
+    auto& [key, activity] = flow;
+    ph_settled_flow now;
+    // The kernel has let go of those that began anew.
+    if (bpf_map_lookup_elem(map_, key.data(), &now) != 0) return true;
+    if (now.packets != activity.packets) {
+      activity = {now.packets, now_ns};
+      return false;
+    }
+    if (now_ns - activity.since_ns < idle_ns) return false;
+    bpf_map_delete_elem(map_, key.data());
+    return true;
+  });
+  if (flows_.empty()) *any_settled_ = 0;
+}
+
+int64_t SettledFlows::count() const {
+  absl::MutexLock lock(&mutex_);
+  return static_cast<int64_t>(flows_.size());
+}
+
+}  // namespace packet_headers
