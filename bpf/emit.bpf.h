@@ -59,8 +59,8 @@ static __always_inline int ph_copy_headers(__u8 *to, struct ph_frame frame, __u6
 					   const __u32 capacity)
 {
 	/* The lengths of nearly all packets are worth a copy of their own. */
-#define PH_TRY_DIRECT(bytes)                                                                      \
-	if (length == (bytes) && ph_copy_direct(to, frame, bytes, capacity))                      \
+#define PH_TRY_DIRECT(bytes)                                                                       \
+	if (length == (bytes) && ph_copy_direct(to, frame, bytes, capacity))                       \
 		return 1;
 	if (capacity == PH_HEADER_CLASS_0) {
 		PH_TRY_DIRECT(PH_IPV4_BYTES)
@@ -160,8 +160,7 @@ static __always_inline enum ph_counter ph_emit(struct ph_frame frame,
 	if (headers->length <= PH_HEADER_CLASS_2)
 		return ph_emit_class(frame, headers, packet, ring, flow_hash, wakeup,
 				     PH_HEADER_CLASS_2);
-	return ph_emit_class(frame, headers, packet, ring, flow_hash, wakeup,
-				     PH_HEADER_CLASS_3);
+	return ph_emit_class(frame, headers, packet, ring, flow_hash, wakeup, PH_HEADER_CLASS_3);
 }
 
 #endif /* PACKET_HEADERS_BPF_EMIT_BPF_H_ */

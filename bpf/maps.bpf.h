@@ -41,7 +41,7 @@ struct {
 /* Of interfaces whose row is another's. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, PH_MAX_INTERFACES * PH_DIRECTIONS);
+	__uint(max_entries, PH_MAX_MORE_COUNTERS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct ph_interface_direction);
 	__type(value, struct ph_kernel_counters);

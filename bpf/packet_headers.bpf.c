@@ -11,7 +11,8 @@
 #include "packet_headers/parse.h"
 #include "socket.bpf.h"
 
-#define PH_TCX_NEXT -1 /* TCX_NEXT, and TC_ACT_UNSPEC under clsact: go on as if we were not here */
+/* Go on as if we were not here: TCX_NEXT, and TC_ACT_UNSPEC under clsact. */
+#define PH_TCX_NEXT -1
 
 /*
  * One increment for each counter, which the barrier keeps from becoming one with a computed
@@ -37,10 +38,10 @@ static __always_inline void ph_count(__u32 ifindex, enum ph_direction direction,
 		counters->captured++;
 		barrier();
 		break;
-#define PH_COUNT(enumerator, name, meaning)                                                       \
-	case enumerator:                                                                          \
-		counters->name++;                                                                 \
-		barrier();                                                                        \
+#define PH_COUNT(enumerator, name, meaning)                                                        \
+	case enumerator:                                                                           \
+		counters->name++;                                                                  \
+		barrier();                                                                         \
 		break;
 		PH_KERNEL_REASONS(PH_COUNT)
 #undef PH_COUNT
@@ -49,7 +50,7 @@ static __always_inline void ph_count(__u32 ifindex, enum ph_direction direction,
 	}
 }
 
-/* What a global function can return of ph_locate(): the headers, or `counter` if their length is 0. */
+/* ph_locate() as one word: the headers, or the counter if their length is 0. */
 union ph_located {
 	struct ph_headers headers;
 	struct {
@@ -97,8 +98,7 @@ __noinline __u64 ph_locate_in_xdp(struct xdp_md *xdp)
 static __always_inline enum ph_counter ph_parse(struct ph_frame frame,
 						enum ph_link_layer link_layer,
 						enum ph_direction direction,
-						struct ph_headers *headers,
-						struct ph_flow_key *key)
+						struct ph_headers *headers, struct ph_flow_key *key)
 {
 	union ph_located located;
 	enum ph_counter result;

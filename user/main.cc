@@ -51,7 +51,8 @@ constexpr absl::Duration kNotificationPause = absl::Milliseconds(20);
 // Of all shards together.
 constexpr int64_t kMaxEmbryonicFlows = 65'536;
 constexpr int64_t kMaxEmbryonicBytes = 32 << 20;
-constexpr int64_t kMaxEndedFlows = 1 << 20;
+constexpr int64_t kMaxEndedFlows = 1 << 18;
+constexpr int64_t kMaxRecentCookies = 1 << 20;
 
 constexpr unsigned kMostDefaultShards = 16;
 
@@ -83,6 +84,7 @@ FlowOptions MakeFlowOptions(const Config& config, std::string uuid_prefix, uint3
   options.max_embryonic_flows = kMaxEmbryonicFlows / shards;
   options.max_embryonic_bytes = kMaxEmbryonicBytes / shards;
   options.max_ended_flows = kMaxEndedFlows / shards;
+  options.max_recent_cookies = kMaxRecentCookies / shards;
   options.name_flow = [prefix = std::move(uuid_prefix)](uint64_t cookie) {
     return UuidFromCookie(prefix, cookie);
   };
@@ -94,8 +96,8 @@ absl::Status CheckNames(const std::vector<NetworkInterface>& all,
   for (const std::string& name : names) {
     if (std::none_of(all.begin(), all.end(),
                      [&name](const NetworkInterface& other) { return other.name == name; })) {
-      return absl::NotFoundError(absl::StrCat("there is no interface ", name,
-                                              " (`ip link` shows those that there are)"));
+      return absl::NotFoundError(
+          absl::StrCat("there is no interface ", name, " (`ip link` shows those that there are)"));
     }
   }
   return absl::OkStatus();
@@ -126,9 +128,7 @@ class Daemon {
 
   absl::Status StartCapturing();
   absl::Status UpdateInterfaces();
-  Observed observed() const {
-    return {*capture_, interfaces_, shards_, *publisher_, budget_};
-  }
+  Observed observed() const { return {*capture_, interfaces_, shards_, *publisher_, budget_}; }
 
   const Config config_;
   const UniqueFd signals_;
@@ -163,15 +163,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
 
   // From here on there are threads.
   const FlowOptions options = MakeFlowOptions(config, *std::move(prefix), shards);
-  daemon->publisher_ =
-      std::make_unique<Publisher>(*std::move(directory), options.max_header_bytes);
+  daemon->publisher_ = std::make_unique<Publisher>(*std::move(directory), options.max_header_bytes);
   for (uint32_t shard = 0; shard < shards; ++shard) {
     daemon->shards_.push_back(std::make_unique<Shard>(
         shard, options, daemon->capture_->source(shard), daemon->budget_, daemon->limit_,
-        *daemon->publisher_,
-        [settled_flows = &daemon->capture_->settled_flows()](const ph_flow_key& key) {
-          settled_flows->Settle(key, MonotonicNow());
-        }));
+        daemon->capture_->settled_flows(), *daemon->publisher_));
   }
   status = daemon->UpdateInterfaces();
   if (!status.ok()) return status;

@@ -13,38 +13,40 @@
 #include "packet_headers/contract.h"
 
 /* X(enumerator, name, meaning) */
-#define PH_KERNEL_REASONS(X)                                                                      \
-	X(PH_NOT_IP, not_ip, "neither IPv4 nor IPv6")                                             \
-	X(PH_NOT_TCP, not_tcp, "IP, but not TCP")                                                 \
-	X(PH_FRAGMENT, fragment, "a later fragment: it holds no TCP header")                      \
-	X(PH_TRUNCATED, truncated, "the frame ends within its headers")                           \
-	X(PH_MALFORMED_IP, malformed_ip, "an IP header that contradicts itself")                  \
-	X(PH_MALFORMED_TCP, malformed_tcp, "a TCP header that contradicts itself or its packet")  \
-	X(PH_HEADER_TOO_LONG, header_too_long, "more headers than a record holds")                \
-	X(PH_SETTLED, settled, "of a flow whose capture had ended")                               \
-	X(PH_SHED_SYN, shed_syn, "a connection attempt while the ring was nearly full")           \
+#define PH_KERNEL_REASONS(X)                                                                       \
+	X(PH_NOT_IP, not_ip, "neither IPv4 nor IPv6")                                              \
+	X(PH_NOT_TCP, not_tcp, "IP, but not TCP")                                                  \
+	X(PH_FRAGMENT, fragment, "a later fragment: it holds no TCP header")                       \
+	X(PH_TRUNCATED, truncated, "the frame ends within its headers")                            \
+	X(PH_MALFORMED_IP, malformed_ip, "an IP header that contradicts itself")                   \
+	X(PH_MALFORMED_TCP, malformed_tcp, "a TCP header that contradicts itself or its packet")   \
+	X(PH_HEADER_TOO_LONG, header_too_long, "more headers than a record holds")                 \
+	X(PH_SETTLED, settled, "of a flow whose capture had ended")                                \
+	X(PH_SHED_SYN, shed_syn, "a connection attempt while the ring was nearly full")            \
 	X(PH_RING_FULL, ring_full, "the ring was full")
 
-#define PH_USER_REASONS(X)                                                                        \
-	X(PH_BAD_RECORD, bad_record, "a record that contradicts itself")                          \
-	X(PH_LINK_MISMATCH, link_mismatch, "of a flow that began on another kind of link layer")  \
-	X(PH_UNOWNED, unowned, "no local socket owns the flow")                                   \
-	X(PH_INCOMPLETE_HANDSHAKE, incomplete_handshake, "an inbound attempt that failed")        \
-	X(PH_EVICTED, evicted, "pushed out by newer connection attempts")                         \
-	X(PH_LATE, late, "came after the flow's file was finished")                               \
-	X(PH_FLOW_LIMIT, flow_limit, "of a flow above -maxflows")                                 \
-	X(PH_MEMORY_LIMIT, memory_limit, "above -maxheap")                                        \
+#define PH_USER_REASONS(X)                                                                         \
+	X(PH_BAD_RECORD, bad_record, "a record that contradicts itself")                           \
+	X(PH_LINK_MISMATCH, link_mismatch, "of a flow that began on another kind of link layer")   \
+	X(PH_UNOWNED, unowned, "no local socket owns the flow")                                    \
+	X(PH_INCOMPLETE_HANDSHAKE, incomplete_handshake, "an inbound attempt that failed")         \
+	X(PH_EVICTED, evicted, "pushed out by newer connection attempts")                          \
+	X(PH_LATE, late, "came after the flow's file was finished")                                \
+	X(PH_FLOW_LIMIT, flow_limit, "of a flow above -maxflows")                                  \
+	X(PH_MEMORY_LIMIT, memory_limit, "above -maxheap")                                         \
 	X(PH_WRITE_ERROR, write_error, "the file could not be written")
 
 #define PH_ENUMERATOR(enumerator, name, meaning) enumerator,
 enum ph_counter {
 	PH_SEEN,
 	PH_CAPTURED,
+	/* clang-format off */
 	PH_KERNEL_REASONS(PH_ENUMERATOR)
 	PH_KERNEL_COUNTERS,
 	PH_SAVED = PH_KERNEL_COUNTERS,
 	PH_USER_REASONS(PH_ENUMERATOR)
 	PH_COUNTERS,
+	/* clang-format on */
 	PH_UNDECIDED, /* no counter: what the parser says of a frame that it must read otherwise */
 };
 #undef PH_ENUMERATOR
@@ -72,6 +74,7 @@ struct ph_interface_direction {
  * a row of an array that its ifindex selects, if it is the first that wants that row.
  */
 #define PH_COUNTER_ROWS 1024
+#define PH_MAX_MORE_COUNTERS 8192
 
 struct ph_counter_row {
 	__u32 ifindex; /* whose row it is; 0: nobody's */

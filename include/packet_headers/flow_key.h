@@ -39,8 +39,8 @@ static __ph_inline __u64 ph_nh(__u32 a, __u32 seed_a, __u32 b, __u32 seed_b)
 /*
  * NH, the universal hash of UMAC (RFC 4418, 5.2), then a bijective mix so that every bit of the
  * result is usable. The seed is volatile since the BPF compiler must not take it for the zeros
- * that it is before user space sets it. For two different keys chosen without knowledge of the seed the results of
- * NH are equal with a probability of at most 2^-32.
+ * that it is before user space sets it. For two different keys chosen without knowledge of the seed
+ * the results of NH are equal with a probability of at most 2^-32.
  */
 static __ph_inline __u32 ph_flow_hash(const struct ph_flow_key *key,
 				      const volatile struct ph_hash_seed *seed)

@@ -26,18 +26,18 @@ struct ph_header_record {
 	__u64 socket_cookie; /* of the local socket that owns the flow; 0: the hook knew none */
 	__u32 flow_hash;     /* ph_flow_hash() of the key */
 	__u32 ifindex;
-	__u32 wire_len;	     /* bytes of the frame as the hook saw it, without a stripped tag */
-	__u16 header_len;    /* valid bytes behind this struct; those up to the class are zero */
-	__u16 l3_offset;     /* of the IP header, from the start of the frame */
-	__u16 l4_offset;     /* of the TCP header, from the start of the frame */
-	__u16 gso_size;	     /* payload of each segment of an aggregate; 0: one segment */
-	__u16 gso_segs;	     /* segments in an aggregate; 0 or 1: one segment */
-	__u16 vlan_tci;	     /* of the tag that the kernel had stripped, host order */
+	__u32 wire_len;	      /* bytes of the frame as the hook saw it, without a stripped tag */
+	__u16 header_len;     /* valid bytes behind this struct; those up to the class are zero */
+	__u16 l3_offset;      /* of the IP header, from the start of the frame */
+	__u16 l4_offset;      /* of the TCP header, from the start of the frame */
+	__u16 gso_size;	      /* payload of each segment of an aggregate; 0: one segment */
+	__u16 gso_segs;	      /* segments in an aggregate; 0 or 1: one segment */
+	__u16 vlan_tci;	      /* of the tag that the kernel had stripped, host order */
 	__be16 vlan_proto_be; /* its TPID; 0: none was stripped */
-	__u8 direction;	     /* enum ph_direction */
-	__u8 link_layer;     /* enum ph_link_layer */
-	__u8 tcp_flags;	     /* PH_TCP_* */
-	__u8 reserved[3];    /* zero; fills the struct to eight bytes */
+	__u8 direction;	      /* enum ph_direction */
+	__u8 link_layer;      /* enum ph_link_layer */
+	__u8 tcp_flags;	      /* PH_TCP_* */
+	__u8 reserved[3];     /* zero; fills the struct to eight bytes */
 	__u8 headers[];
 };
 

@@ -139,7 +139,7 @@ class Kernel {
 
   ph_kernel_config config_ = {};
   Owned<packet_headers_bpf> skeleton_;
-  std::optional<KernelCounters> counters_;  // once loaded
+  std::optional<KernelCounters> counters_;   // once loaded
   std::vector<Record> records_;              // where the readers put what they read
   std::vector<Owned<ring_buffer>> readers_;  // one for each shard
 };

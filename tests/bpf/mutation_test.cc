@@ -84,8 +84,8 @@ class Mutator {
 
 // What a record should be. What can't be foretold is the record's own: the time, and the cookie of
 // the test run's socket, which has the addresses of the packet and ports of 0.
-Bytes Expected(const Kernel& kernel, const Hook& hook, const Bytes& frame,
-               const Parsed& parsed, const ph_header_record& actual) {
+Bytes Expected(const Kernel& kernel, const Hook& hook, const Bytes& frame, const Parsed& parsed,
+               const ph_header_record& actual) {
   const ph_headers& headers = parsed.headers;
   ph_header_record fixed = {};
   fixed.time_ns = actual.time_ns;
@@ -124,8 +124,7 @@ std::string Fault(Kernel& kernel, const Hook& hook, const Bytes& frame, Counters
   if (outcome.verdict != hook.verdict) return "verdict " + std::to_string(outcome.verdict);
   if (!outcome.untouched) return "the packet was changed";
 
-  const Parsed parsed =
-      Parse(frame.data(), frame.size(), hook.link_layer, hook.direction);
+  const Parsed parsed = Parse(frame.data(), frame.size(), hook.link_layer, hook.direction);
   const ph_counter counter = parsed.counter;
   Counters expected = {};
   expected[PH_SEEN] = 1;

@@ -79,6 +79,7 @@ FlowOptions DefaultFlowOptions() {
   options.max_embryonic_flows = 1000;
   options.max_embryonic_bytes = 1 << 20;
   options.max_ended_flows = 1000;
+  options.max_recent_cookies = 100'000;
   options.name_flow = [](uint64_t cookie) { return absl::StrCat("flow_", cookie); };
   return options;
 }
@@ -88,9 +89,8 @@ FlowFixture::FlowFixture(const FlowOptions& options, int64_t memory_bytes, int64
       limit_(most_flows),
       now_ns_(kStartNs),
       table_(std::make_unique<FlowTable>(
-          options, /*shard=*/3, kStartNs, budget_, limit_, books_, stats_,
-          [this](FileJob job) { jobs_.push_back(std::move(job)); },
-          [this](const ph_flow_key& key) { settled_.push_back(key); })) {}
+          options, /*shard=*/3, kStartNs, budget_, limit_, books_, stats_, kernel_,
+          [this](FileJob job) { jobs_.push_back(std::move(job)); })) {}
 
 FlowFixture::~FlowFixture() noexcept(false) {
   if (std::uncaught_exceptions() > 0) return;
@@ -160,6 +160,7 @@ void FlowFixture::Finish() {
 }
 
 void FlowFixture::HoldJobs(bool hold) {
+  ReturnJobs();
   hold_jobs_ = hold;
   ReturnJobs();
 }
@@ -182,9 +183,8 @@ void FlowFixture::TakeJob(FileJob& job) {
   }
   ++file.jobs;
   file.is_last = job.last;
-  job.records.ForEachPiece([&file](absl::string_view bytes) {
-    file.bytes.append(bytes.data(), bytes.size());
-  });
+  job.records.ForEachPiece(
+      [&file](absl::string_view bytes) { file.bytes.append(bytes.data(), bytes.size()); });
   if (!job.last) return;
 
   int64_t last_time_ns = 0;

@@ -128,7 +128,8 @@ class FlowFixture {
   // Packets so far under `counter`.
   uint64_t Count(ph_counter counter) const;
   CountersByDirection CountsOf(uint32_t ifindex) const;
-  const std::vector<ph_flow_key>& settled() const { return settled_; }
+  // The flows that the kernel was told of, in order; those included that it was told back.
+  const std::vector<ph_flow_key>& settled() const { return kernel_.settled; }
   uint64_t fed() const { return fed_total_; }
 
  private:
@@ -144,7 +145,11 @@ class FlowFixture {
   std::vector<FileJob> jobs_;  // handed over, not returned
   std::vector<SavedFlow> files_;
   std::map<uint64_t, size_t> open_files_;  // places in files_ by flow id
-  std::vector<ph_flow_key> settled_;
+  struct Kernel : KernelFlows {
+    void Settle(const ph_flow_key& key) override { settled.push_back(key); }
+    void Unsettle(const ph_flow_key&) override {}
+    std::vector<ph_flow_key> settled;
+  } kernel_;
   std::map<std::pair<uint32_t, int>, uint64_t> fed_;  // records by interface and direction
   uint64_t fed_total_ = 0;
   int64_t now_ns_;

@@ -57,7 +57,7 @@ class Packet {
   Packet& SynAck();
   Packet& Seq(uint32_t number);
   Packet& Ack(uint32_t number);  // the field; the flag is another matter
-  Packet& Timestamps();  // 12 bytes, as Linux lays them out
+  Packet& Timestamps();          // 12 bytes, as Linux lays them out
   Packet& TcpOptions(size_t bytes);
 
   Packet& Payload(size_t bytes);
@@ -120,8 +120,7 @@ struct Parsed {
   ph_headers headers;
   ph_flow_key key;
 };
-Parsed Parse(const uint8_t* frame, size_t length, ph_link_layer link_layer,
-             ph_direction direction);
+Parsed Parse(const uint8_t* frame, size_t length, ph_link_layer link_layer, ph_direction direction);
 
 }  // namespace packet_headers::testing
 

@@ -30,8 +30,7 @@ std::string Text(const ph_flow_key& key) {
 
 ph_flow_key Parse(const Packet& packet, ph_direction direction) {
   const Bytes bytes = packet.bytes();
-  const Parsed parsed =
-      testing::Parse(bytes.data(), bytes.size(), PH_LINK_ETHERNET, direction);
+  const Parsed parsed = testing::Parse(bytes.data(), bytes.size(), PH_LINK_ETHERNET, direction);
   REQUIRE(parsed.counter == PH_CAPTURED);
   return parsed.key;
 }

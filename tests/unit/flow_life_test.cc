@@ -44,10 +44,10 @@ TEST_CASE("Only the ACK of its SYN-ACK completes an inbound handshake", "[flow]"
   FlowFixture flows;
   flows.In({.flags = kSyn, .seq = 100});
   flows.Out({.flags = kSynAck, .seq = 900, .ack = 101, .cookie = 7});
-  flows.In({.seq = 101, .ack = 900});                  // too old
-  flows.In({.seq = 101, .ack = 902});                  // of something never sent
+  flows.In({.seq = 101, .ack = 900});                       // too old
+  flows.In({.seq = 101, .ack = 902});                       // of something never sent
   flows.In({.flags = PH_TCP_FIN, .seq = 101, .ack = 901});  // no ACK at all
-  flows.In({.flags = kSyn, .seq = 100});               // a retransmission
+  flows.In({.flags = kSyn, .seq = 100});                    // a retransmission
   CHECK(flows.stats().capturing == 0);
   SECTION("and it does") {
     flows.In({.seq = 101, .ack = 901});

@@ -252,8 +252,7 @@ TEST_CASE("The other side's FIN does not give the socket of an ended flow a seco
   CHECK(NoNameTwice(flows));
 }
 
-TEST_CASE("A spoofed RST that the socket ignores does not give it a second file",
-          "[flow][reuse]") {
+TEST_CASE("A spoofed RST that the socket ignores does not give it a second file", "[flow][reuse]") {
   FlowFixture flows;
   flows.Accept(1);
   flows.In({.flags = kRst, .seq = 123456});  // outside of the window: dropped without a word

@@ -14,34 +14,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/support/catch.h"
+#include "tests/support/scratch_directory.h"
 
 namespace packet_headers {
 namespace {
 
+using testing::ScratchDirectory;
+
 constexpr char kUuid[] = "host.example.com_1553815964_00000000000030DB";
-
-// A directory of its own, removed with all that is in it.
-class ScratchDirectory {
- public:
-  ScratchDirectory() {
-    std::string path = (std::filesystem::temp_directory_path() / "uuid_test.XXXXXX").string();
-    REQUIRE(mkdtemp(path.data()) != nullptr);
-    path_ = path;
-  }
-  ScratchDirectory(const ScratchDirectory&) = delete;
-  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
-  ~ScratchDirectory() { std::filesystem::remove_all(path_); }
-
-  std::string Path(const std::string& name) const { return (path_ / name).string(); }
-
-  std::string Write(const std::string& name, const std::string& content) const {
-    std::ofstream(Path(name), std::ios::binary) << content;
-    return Path(name);
-  }
-
- private:
-  std::filesystem::path path_;
-};
 
 // Sets an environment variable, or removes it for null, until the end of the scope.
 class ScopedEnvironment {

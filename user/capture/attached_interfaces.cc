@@ -47,7 +47,8 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
       capture_.counters().Forget(interface.ifindex);
       failed_.insert(interface.ifindex);
       status.Update(attachment.status());
-      spdlog::warn("not capturing on {}: {}", interface.name, std::string(attachment.status().message()));
+      spdlog::warn("not capturing on {}: {}", interface.name,
+                   std::string(attachment.status().message()));
       continue;
     }
     spdlog::info("attached to {} (ifindex {}): ingress {}, egress {}", interface.name,
@@ -81,8 +82,8 @@ std::vector<AttachedInterfaces::Status> AttachedInterfaces::Attached() const {
   absl::MutexLock lock(&mutex_);
   std::vector<Status> attached;
   for (const auto& [ifindex, interface] : interfaces_) {
-    attached.push_back({interface.name, interface.attachment.ingress_hook,
-                        interface.attachment.egress_hook});
+    attached.push_back(
+        {interface.name, interface.attachment.ingress_hook, interface.attachment.egress_hook});
   }
   return attached;
 }
@@ -97,8 +98,7 @@ absl::btree_map<std::string, CountersByDirection> AttachedInterfaces::Join(
   if (gone_ != CountersByDirection{}) Add(gone_, books[kGoneInterfaces]);
   for (const auto& [ifindex, counters] : user) {
     const auto interface = interfaces_.find(ifindex);
-    Add(counters,
-        books[interface != interfaces_.end() ? interface->second.name : kGoneInterfaces]);
+    Add(counters, books[interface != interfaces_.end() ? interface->second.name : kGoneInterfaces]);
   }
   return books;
 }

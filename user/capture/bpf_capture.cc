@@ -17,8 +17,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "packet_headers/kernel_config.h"
 #include "packet_headers.skel.h"
+#include "packet_headers/kernel_config.h"
 #include "spdlog/spdlog.h"
 #include "user/capture/bpf_ring.h"
 
@@ -65,8 +65,7 @@ std::vector<Hook> HooksToTry(const NetworkInterface& interface, CaptureHook choi
       return {Hook::kClsact};
     default:
       // On virtual devices XDP costs the host more than it saves.
-      if (xdp_is_possible && interface.is_physical &&
-          interface.link_layer() == PH_LINK_ETHERNET) {
+      if (xdp_is_possible && interface.is_physical && interface.link_layer() == PH_LINK_ETHERNET) {
         return {Hook::kXdp, Hook::kTcx, Hook::kClsact};
       }
       return {Hook::kTcx, Hook::kClsact};
@@ -80,15 +79,13 @@ BpfCapture::BpfCapture(packet_headers_bpf* skeleton, int64_t ring_bytes, bool ha
 
 BpfCapture::~BpfCapture() { packet_headers_bpf::destroy(skeleton_); }
 
-absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards,
-                                                             int64_t ring_bytes) {
+absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards, int64_t ring_bytes) {
   libbpf_set_print(LogFromLibbpf);
   packet_headers_bpf* skeleton = packet_headers_bpf::open();
   if (skeleton == nullptr) return LoadError(errno);
   const bool has_xdp =
       libbpf_probe_bpf_helper(BPF_PROG_TYPE_XDP, BPF_FUNC_xdp_get_buff_len, nullptr) == 1;
-  std::unique_ptr<BpfCapture> capture(
-      new BpfCapture(skeleton, RingBytes(ring_bytes), has_xdp));
+  std::unique_ptr<BpfCapture> capture(new BpfCapture(skeleton, RingBytes(ring_bytes), has_xdp));
 
   bpf_program__set_autoload(skeleton->progs.ph_xdp_in_eth, has_xdp);
   ph_kernel_config& config = const_cast<ph_kernel_config&>(skeleton->rodata->config);
@@ -115,9 +112,8 @@ absl::Status BpfCapture::MakeRings(uint32_t shards) {
     UniqueFd ring(bpf_map_create(BPF_MAP_TYPE_RINGBUF, absl::StrCat("ph_ring_", shard).c_str(), 0,
                                  0, static_cast<uint32_t>(ring_bytes_), nullptr));
     if (!ring.valid()) {
-      return absl::ErrnoToStatus(
-          errno, absl::StrCat("make a ring buffer of ", ring_bytes_,
-                              " bytes (-capture.ringsize sets its size)"));
+      return absl::ErrnoToStatus(errno, absl::StrCat("make a ring buffer of ", ring_bytes_,
+                                                     " bytes (-capture.ringsize sets its size)"));
     }
     const int fd = ring.get();
     if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.ph_rings), &shard, &fd, BPF_ANY) != 0) {
@@ -148,9 +144,9 @@ absl::StatusOr<std::unique_ptr<HookLink>> BpfCapture::AttachDirection(
                        ": it has no Ethernet header (-capture.hook=tcx uses TC instead)"));
     }
     if (!has_xdp_) {
-      return absl::UnimplementedError(absl::StrCat(
-          "attach xdp to ", interface.name,
-          ": needs Linux 5.18 or newer (-capture.hook=clsact uses TC instead)"));
+      return absl::UnimplementedError(
+          absl::StrCat("attach xdp to ", interface.name,
+                       ": needs Linux 5.18 or newer (-capture.hook=clsact uses TC instead)"));
     }
     program = programs.ph_xdp_in_eth;
   }
@@ -167,8 +163,7 @@ absl::StatusOr<Attachment> BpfCapture::Attach(const NetworkInterface& interface,
     absl::Status last_failure;
     bool attached = false;
     for (const Hook hook : HooksToTry(interface, choice, direction, has_xdp_)) {
-      absl::StatusOr<std::unique_ptr<HookLink>> link =
-          AttachDirection(interface, direction, hook);
+      absl::StatusOr<std::unique_ptr<HookLink>> link = AttachDirection(interface, direction, hook);
       if (!link.ok()) {
         failures.emplace_back(link.status().message());
         last_failure = link.status();

@@ -66,7 +66,7 @@ class BpfCapture {
   packet_headers_bpf* const skeleton_;
   const int64_t ring_bytes_;
   const bool has_xdp_;
-  std::optional<KernelCounters> counters_;  // once loaded
+  std::optional<KernelCounters> counters_;     // once loaded
   std::optional<SettledFlows> settled_flows_;  // once loaded
   std::vector<std::unique_ptr<BpfRing>> rings_;
 };

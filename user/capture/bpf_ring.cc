@@ -35,8 +35,7 @@ absl::StatusOr<std::unique_ptr<BpfRing>> BpfRing::Open(UniqueFd map) {
       epoll_ctl(ring->epoll_.get(), EPOLL_CTL_ADD, ring->map_.get(), &event) != 0) {
     return absl::ErrnoToStatus(errno, "poll a ring buffer");
   }
-  void* positions =
-      mmap(nullptr, 2 * PageBytes(), PROT_READ, MAP_SHARED, ring->map_.get(), 0);
+  void* positions = mmap(nullptr, 2 * PageBytes(), PROT_READ, MAP_SHARED, ring->map_.get(), 0);
   if (positions == MAP_FAILED) return absl::ErrnoToStatus(errno, "map a ring buffer's positions");
   ring->positions_ = static_cast<const char*>(positions);
   return ring;

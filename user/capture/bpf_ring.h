@@ -38,7 +38,7 @@ class BpfRing : public RecordSource {
   UniqueFd map_;
   UniqueFd epoll_;
   ring_buffer* reader_ = nullptr;
-  Batch* batch_ = nullptr;  // of the Drain() under way
+  Batch* batch_ = nullptr;           // of the Drain() under way
   const char* positions_ = nullptr;  // two pages: the reader's position, the kernel's position
 };
 

@@ -27,9 +27,9 @@ constexpr uint32_t kClsactPriority = 0x7068;
 
 absl::Status AttachError(Hook hook, const NetworkInterface& interface, int error,
                          absl::string_view hint) {
-  return absl::ErrnoToStatus(error, absl::StrCat("attach ", HookName(hook), " to ",
-                                                 interface.name, hint.empty() ? "" : " (", hint,
-                                                 hint.empty() ? "" : ")"));
+  return absl::ErrnoToStatus(error,
+                             absl::StrCat("attach ", HookName(hook), " to ", interface.name,
+                                          hint.empty() ? "" : " (", hint, hint.empty() ? "" : ")"));
 }
 
 // A bpf_link: gone with its descriptor.

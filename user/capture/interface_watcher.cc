@@ -100,8 +100,7 @@ absl::StatusOr<InterfaceWatcher::Socket> InterfaceWatcher::OpenSocket(unsigned g
 }
 
 absl::StatusOr<std::unique_ptr<InterfaceWatcher>> InterfaceWatcher::Open() {
-  absl::StatusOr<Socket> events =
-      OpenSocket(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
+  absl::StatusOr<Socket> events = OpenSocket(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
   if (!events.ok()) return events.status();
   absl::StatusOr<Socket> queries = OpenSocket(0);
   if (!queries.ok()) return queries.status();
@@ -147,38 +146,36 @@ absl::Status InterfaceWatcher::Dump(uint16_t type, unsigned char family,
 
 absl::StatusOr<std::vector<NetworkInterface>> InterfaceWatcher::ListInterfaces() {
   std::vector<NetworkInterface> interfaces;
-  const absl::Status status =
-      Dump(RTM_GETLINK, AF_UNSPEC, [&interfaces](const nlmsghdr* message) {
-        if (message->nlmsg_type == RTM_NEWLINK) interfaces.push_back(ReadInterface(message));
-      });
+  const absl::Status status = Dump(RTM_GETLINK, AF_UNSPEC, [&interfaces](const nlmsghdr* message) {
+    if (message->nlmsg_type == RTM_NEWLINK) interfaces.push_back(ReadInterface(message));
+  });
   if (!status.ok()) return status;
   return interfaces;
 }
 
 absl::StatusOr<LocalAddresses> InterfaceWatcher::ListAddresses() {
   LocalAddresses addresses;
-  const absl::Status status =
-      Dump(RTM_GETADDR, AF_UNSPEC, [&addresses](const nlmsghdr* message) {
-        const auto* info = static_cast<const ifaddrmsg*>(mnl_nlmsg_get_payload(message));
-        // Of a point-to-point interface IFA_ADDRESS is the peer's and IFA_LOCAL ours.
-        const nlattr* own = nullptr;
-        ForEachAttribute(message, sizeof(*info), [&own](const nlattr* attribute) {
-          const uint16_t type = mnl_attr_get_type(attribute);
-          if (type == IFA_LOCAL || (type == IFA_ADDRESS && own == nullptr)) own = attribute;
-        });
-        if (own == nullptr) return;
-        MappedAddress address;
-        if (info->ifa_family == AF_INET && mnl_attr_get_payload_len(own) == 4) {
-          __be32 ipv4;
-          std::memcpy(&ipv4, mnl_attr_get_payload(own), sizeof(ipv4));
-          ph_map_ipv4(address.data(), ipv4);
-        } else if (info->ifa_family == AF_INET6 && mnl_attr_get_payload_len(own) == 16) {
-          std::memcpy(address.data(), mnl_attr_get_payload(own), address.size());
-        } else {
-          return;
-        }
-        addresses.insert(address);
-      });
+  const absl::Status status = Dump(RTM_GETADDR, AF_UNSPEC, [&addresses](const nlmsghdr* message) {
+    const auto* info = static_cast<const ifaddrmsg*>(mnl_nlmsg_get_payload(message));
+    // Of a point-to-point interface IFA_ADDRESS is the peer's and IFA_LOCAL ours.
+    const nlattr* own = nullptr;
+    ForEachAttribute(message, sizeof(*info), [&own](const nlattr* attribute) {
+      const uint16_t type = mnl_attr_get_type(attribute);
+      if (type == IFA_LOCAL || (type == IFA_ADDRESS && own == nullptr)) own = attribute;
+    });
+    if (own == nullptr) return;
+    MappedAddress address;
+    if (info->ifa_family == AF_INET && mnl_attr_get_payload_len(own) == 4) {
+      __be32 ipv4;
+      std::memcpy(&ipv4, mnl_attr_get_payload(own), sizeof(ipv4));
+      ph_map_ipv4(address.data(), ipv4);
+    } else if (info->ifa_family == AF_INET6 && mnl_attr_get_payload_len(own) == 16) {
+      std::memcpy(address.data(), mnl_attr_get_payload(own), address.size());
+    } else {
+      return;
+    }
+    addresses.insert(address);
+  });
   if (!status.ok()) return status;
   return addresses;
 }

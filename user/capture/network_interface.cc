@@ -26,8 +26,8 @@ std::vector<NetworkInterface> SelectInterfaces(absl::Span<const NetworkInterface
       }
       continue;
     }
-    const bool is_above = std::any_of(
-        all.begin(), all.end(), [&interface](const NetworkInterface& other) {
+    const bool is_above =
+        std::any_of(all.begin(), all.end(), [&interface](const NetworkInterface& other) {
           return other.is_up &&
                  (other.master == interface.ifindex || other.ifindex == interface.lower);
         });

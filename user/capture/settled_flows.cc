@@ -5,17 +5,28 @@
 #include <cstring>
 
 #include "packet_headers/settled_flow.h"
+#include "user/flow/clock.h"
 
 namespace packet_headers {
 
-void SettledFlows::Settle(const ph_flow_key& key, int64_t now_ns) {
+SettledFlows::Key SettledFlows::BytesOf(const ph_flow_key& key) {
+  Key bytes;
+  std::memcpy(bytes.data(), &key, bytes.size());
+  return bytes;
+}
+
+void SettledFlows::Settle(const ph_flow_key& key) {
   const ph_settled_flow fresh = {.packets = 0};
   absl::MutexLock lock(&mutex_);
   if (bpf_map_update_elem(map_, &key, &fresh, BPF_ANY) != 0) return;
   *any_settled_ = 1;
-  Key bytes;
-  std::memcpy(bytes.data(), &key, bytes.size());
-  flows_[bytes] = {0, now_ns};
+  flows_[BytesOf(key)] = {0, MonotonicNow()};
+}
+
+void SettledFlows::Unsettle(const ph_flow_key& key) {
+  absl::MutexLock lock(&mutex_);
+  bpf_map_delete_elem(map_, &key);
+  flows_.erase(BytesOf(key));
 }
 
 void SettledFlows::Sweep(int64_t now_ns, int64_t idle_ns) {

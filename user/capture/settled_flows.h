@@ -10,18 +10,19 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
 #include "packet_headers/flow_key.h"
+#include "user/flow/flow_table.h"
 
 namespace packet_headers {
 
 // Thread-safe.
-class SettledFlows {
+class SettledFlows : public KernelFlows {
  public:
   // The descriptor of the map ph_settled and the kernel's any_settled, which outlive it.
   SettledFlows(int map, uint32_t* any_settled) : map_(map), any_settled_(any_settled) {}
 
-  // Tells the kernel that no more records of the flow are wanted, until a SYN begins it anew.
-  // Where the kernel has no room left, they keep coming.
-  void Settle(const ph_flow_key& key, int64_t now_ns) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Where the kernel has no room left, the records keep coming.
+  void Settle(const ph_flow_key& key) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void Unsettle(const ph_flow_key& key) override ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Takes back those that sent nothing for `idle_ns`. To be called every few seconds.
   void Sweep(int64_t now_ns, int64_t idle_ns) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -31,6 +32,7 @@ class SettledFlows {
 
  private:
   using Key = std::array<uint8_t, sizeof(ph_flow_key)>;
+  static Key BytesOf(const ph_flow_key& key);
   struct Activity {
     uint64_t packets;  // at the last sweep
     int64_t since_ns;  // when they became so many

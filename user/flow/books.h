@@ -53,9 +53,8 @@ class Books {
   }
 
  private:
-  using Row =
-      std::array<std::array<std::atomic<uint64_t>, PH_COUNTERS - PH_KERNEL_COUNTERS>,
-                 PH_DIRECTIONS>;
+  using Row = std::array<std::array<std::atomic<uint64_t>, PH_COUNTERS - PH_KERNEL_COUNTERS>,
+                         PH_DIRECTIONS>;
 
   // Only the owner adds rows, so only it may look without the lock.
   Row& RowOf(uint32_t ifindex) ABSL_NO_THREAD_SAFETY_ANALYSIS {

@@ -59,19 +59,16 @@ struct Flow : FlowEntry {
   uint64_t id = 0;
   int64_t first_ns = 0;  // monotonic time of the first packet
   int64_t last_ns = 0;   // and of the latest
-  int64_t wall_offset_ns = 0;  // what makes them wall time; fixed, so a stepped clock moves no packet
-  ChunkList records;           // in pcap format
-  PacketCounts packets;        // in `records` and in what was streamed to the file before
+  int64_t wall_offset_ns =
+      0;                 // what makes them wall time; fixed, so a stepped clock moves no packet
+  ChunkList records;     // in pcap format
+  PacketCounts packets;  // in `records` and in what was streamed to the file before
   uint32_t packet_count = 0;
   LinkType link_type = LinkType::kEthernet;
   bool fin[PH_DIRECTIONS] = {};
   bool reset = false;
-  bool foreign = false;  // the host sent of it what no local socket had made
+  bool foreign = false;      // the host sent of it what no local socket had made
   bool hide_remote = false;  // the remote address is to be anonymised
-
-  // Of an embryonic flow on the tuple of an ended one: the ended flow's cookie. Seen again, it
-  // tells that the SYN was not the beginning of a new connection.
-  uint64_t predecessor_cookie = 0;
 
   // Of a capturing flow: an inbound SYN that is either a new connection on the tuple or, from
   // whoever guessed the tuple, nothing (RFC 5961, 4.2). The next packet of the host tells.

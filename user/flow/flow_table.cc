@@ -45,18 +45,18 @@ bool FlowTable::EntryEqual::operator()(const FlowEntry* a, const Packet& b) cons
 
 FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
                      MemoryBudget& budget, FlowLimit& limit, Books& books, FlowStats& stats,
-                     std::function<void(FileJob)> submit,
-                     std::function<void(const ph_flow_key&)> settle)
+                     KernelFlows& kernel, std::function<void(FileJob)> submit)
     : options_(options),
       budget_(budget),
       limit_(limit),
       books_(books),
       stats_(stats),
+      kernel_(kernel),
       submit_(std::move(submit)),
-      settle_(std::move(settle)),
       pool_(budget, options.max_idle_bytes),
       encoder_(options.max_header_bytes),
       timers_(now_ns),
+      finished_(options.max_recent_cookies),
       next_id_(static_cast<uint64_t>(shard) << 48) {}
 
 FlowTable::~FlowTable() {
@@ -94,7 +94,7 @@ void FlowTable::Dispatch(const Packet& packet) {
   }
 }
 
-void FlowTable::Begin(const Packet& packet, uint64_t predecessor_cookie) {
+void FlowTable::Begin(const Packet& packet) {
   // An answer to nobody, or to somebody who is gone: it begins nothing.
   if (packet.Is(PH_TCP_RST) && packet.cookie() == 0) {
     books_.Count(packet.record->ifindex, packet.direction(), PH_UNOWNED);
@@ -104,19 +104,25 @@ void FlowTable::Begin(const Packet& packet, uint64_t predecessor_cookie) {
   if (flow == nullptr) {
     Bump(stats_.refused_by_memory);
     books_.Count(packet.record->ifindex, packet.direction(), PH_MEMORY_LIMIT);
-    auto refused =
-        std::make_unique<EndedFlow>(packet.key, packet.record->flow_hash, FlowState::kEnded);
-    refused->reason = PH_MEMORY_LIMIT;
-    refused->cookie = packet.cookie();
-    refused->syn[packet.direction()] = packet.Is(PH_TCP_SYN);
-    refused->syn_seq[packet.direction()] = packet.seq;
-    InsertEnded(std::move(refused));
+    RefuseForGood(packet);
     return;
   }
-  flow->predecessor_cookie = predecessor_cookie;
   Flow& inserted = *flow;
   InsertEmbryonic(std::move(flow));
   OnEmbryonic(inserted, packet);
+}
+
+// What a local socket sent is remembered, so that it is not captured from the middle once there is
+// memory again; what strangers send must not take the memory that is left.
+void FlowTable::RefuseForGood(const Packet& packet) {
+  if (packet.cookie() == 0 || packet.IsSynAck()) return;
+  auto refused =
+      std::make_unique<EndedFlow>(packet.key, packet.record->flow_hash, FlowState::kEnded);
+  refused->reason = PH_MEMORY_LIMIT;
+  refused->cookie = packet.cookie();
+  refused->syn[packet.direction()] = packet.IsSyn();
+  refused->syn_seq[packet.direction()] = packet.seq;
+  InsertEnded(std::move(refused));
 }
 
 void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
@@ -126,8 +132,7 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
     return;
   }
   const bool completes_handshake = !packet.egress() && flow.cookie != 0 && flow.syn[PH_EGRESS] &&
-                                   packet.Is(PH_TCP_ACK) &&
-                                   !packet.Is(PH_TCP_SYN | PH_TCP_RST) &&
+                                   packet.Is(PH_TCP_ACK) && !packet.Is(PH_TCP_SYN | PH_TCP_RST) &&
                                    packet.ack == flow.syn_seq[PH_EGRESS] + 1;
   if (completes_handshake) {
     // The request has become a socket, with the same cookie.
@@ -136,8 +141,8 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
   }
   if (packet.IsSynAck() && packet.egress()) {
     flow.cookie = packet.cookie();
-  } else if (packet.cookie() != 0 && packet.cookie() == flow.predecessor_cookie) {
-    // The ended flow's socket goes on: the SYN began nothing.
+  } else if (packet.cookie() != 0 && !packet.IsSyn() && finished_.Contains(packet.cookie())) {
+    // The socket of a flow that ended goes on, and a SYN that came between began nothing.
     flow.cookie = packet.cookie();
     Drop(flow, PH_LATE, Afterwards::kRemember);
     Dispatch(packet);
@@ -162,11 +167,6 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
 }
 
 void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
-  if (packet.time_ns() - flow.first_ns > options_.capture_duration_ns) {
-    Finish(flow, Afterwards::kSettle);
-    Dispatch(packet);
-    return;
-  }
   if (packet.IsSyn() && flow.packet_count > 0 && flow.IsNewSyn(packet.direction(), packet.seq)) {
     OnNewSyn(flow, packet);
     return;
@@ -174,6 +174,11 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
   if (packet.egress() && packet.cookie() != flow.cookie &&
       (packet.cookie() != 0 || packet.IsSynAck())) {
     OnOtherSocket(flow, packet);
+    return;
+  }
+  if (packet.time_ns() - flow.first_ns > options_.capture_duration_ns) {
+    Finish(flow, Afterwards::kSettle);
+    Dispatch(packet);
     return;
   }
   if (packet.egress() && packet.cookie() == flow.cookie) MergeSuccessor(flow);
@@ -193,44 +198,42 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
 
 // A SYN on the tuple of a capturing flow, with a sequence number of its own.
 void FlowTable::OnNewSyn(Flow& flow, const Packet& packet) {
-  const uint64_t predecessor_cookie = packet.egress() ? 0 : flow.cookie;
   if (packet.egress() || flow.closed()) {
     Finish(flow, Afterwards::kForget);
-    Begin(packet, predecessor_cookie);
+    Begin(packet);
     return;
   }
-  MergeSuccessor(flow);
-  std::unique_ptr<Flow> successor = NewFlow(packet);
-  if (successor == nullptr) {
-    books_.Count(packet.record->ifindex, packet.direction(), PH_MEMORY_LIMIT);
-    return;
+  if (flow.successor == nullptr || !flow.successor->KnowsSyn(PH_INGRESS, packet.seq)) {
+    MergeSuccessor(flow);
+    flow.successor = NewFlow(packet);
+    if (flow.successor == nullptr) {
+      books_.Count(packet.record->ifindex, packet.direction(), PH_MEMORY_LIMIT);
+      return;
+    }
+    // Its record may become one of the flow's.
+    flow.successor->wall_offset_ns = flow.wall_offset_ns;
+    flow.successor->link_type = flow.link_type;
   }
-  successor->predecessor_cookie = predecessor_cookie;
-  if (Append(*successor, packet) == Kept::kYes) {
-    flow.successor = std::move(successor);
-  } else {
-    budget_.Release(sizeof(Flow));
-  }
+  Append(*flow.successor, packet);
 }
 
 // The host answers on the tuple of a capturing flow with a socket that is not the flow's.
 void FlowTable::OnOtherSocket(Flow& flow, const Packet& packet) {
-  std::unique_ptr<Flow> successor =
-      packet.IsSynAck() ? std::move(flow.successor) : nullptr;
+  std::unique_ptr<Flow> successor = packet.IsSynAck() ? std::move(flow.successor) : nullptr;
   Finish(flow, Afterwards::kForget);
   if (successor != nullptr) InsertEmbryonic(std::move(successor));
   Dispatch(packet);
 }
 
 void FlowTable::OnEnded(EndedFlow& flow, const Packet& packet) {
-  const bool is_new =
-      packet.IsSyn() ? !flow.KnowsSyn(packet.direction(), packet.seq)
-                     : packet.egress() && packet.cookie() != flow.cookie &&
-                           (packet.cookie() != 0 || packet.IsSynAck());
+  const bool is_new = packet.IsSyn() ? !flow.KnowsSyn(packet.direction(), packet.seq)
+                                     : packet.egress() && packet.cookie() != flow.cookie &&
+                                           (packet.cookie() != 0 || packet.IsSynAck());
   if (is_new) {
-    const uint64_t predecessor_cookie = packet.egress() ? 0 : flow.cookie;
+    // When it was settled, the SYN may have passed the hook already.
+    if (flow.settled) kernel_.Unsettle(flow.key);
     Remove(flow);
-    Begin(packet, predecessor_cookie);
+    Begin(packet);
     return;
   }
   books_.Count(packet.record->ifindex, packet.direction(), flow.reason);
@@ -315,8 +318,8 @@ FlowTable::Kept FlowTable::Append(Flow& flow, const Packet& packet) {
   flow.fin[record.direction] |= packet.Is(PH_TCP_FIN);
   flow.reset |= packet.Is(PH_TCP_RST);
   // RSTs of closed ports and SYN cookies have no socket either, and are the host's own.
-  flow.foreign |= packet.egress() && packet.cookie() == 0 && !packet.Is(PH_TCP_RST) &&
-                  !packet.IsSynAck();
+  flow.foreign |=
+      packet.egress() && packet.cookie() == 0 && !packet.Is(PH_TCP_RST) && !packet.IsSynAck();
   return Kept::kYes;
 }
 
@@ -344,6 +347,7 @@ void FlowTable::Submit(Flow& flow, bool last) {
 
 void FlowTable::Finish(Flow& flow, Afterwards afterwards, ph_counter later_reason) {
   MergeSuccessor(flow);
+  finished_.Add(flow.cookie);
   Submit(flow, /*last=*/true);
   limit_.Leave();
   Bump(stats_.captures_finished);
@@ -379,7 +383,7 @@ void FlowTable::Retire(Flow& flow, ph_counter later_reason, Afterwards afterward
 void FlowTable::Settle(EndedFlow& flow) {
   if (flow.settled) return;
   flow.settled = true;
-  settle_(flow.key);
+  kernel_.Settle(flow.key);
 }
 
 void FlowTable::Remove(FlowEntry& entry) {

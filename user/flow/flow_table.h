@@ -14,6 +14,7 @@
 #include "user/flow/flow.h"
 #include "user/flow/local_addresses.h"
 #include "user/flow/packet.h"
+#include "user/flow/recent_cookies.h"
 #include "user/flow/timer_wheel.h"
 #include "user/output/chunk_pool.h"
 #include "user/output/memory_budget.h"
@@ -46,6 +47,7 @@ struct FlowOptions {
   int64_t max_embryonic_flows = 0;
   int64_t max_embryonic_bytes = 0;
   int64_t max_ended_flows = 0;
+  int64_t max_recent_cookies = 0;
   // The UUID of the socket with the cookie.
   std::function<std::string(uint64_t cookie)> name_flow;
 };
@@ -67,6 +69,18 @@ class FlowLimit {
   std::atomic<int64_t> flows_{0};
 };
 
+// What a shard tells the source of its records.
+class KernelFlows {
+ public:
+  virtual ~KernelFlows() = default;
+
+  // No more records of the flow are wanted, until a SYN begins it anew.
+  virtual void Settle(const ph_flow_key& key) = 0;
+
+  // They are wanted again.
+  virtual void Unsettle(const ph_flow_key& key) = 0;
+};
+
 // Written by the shard's thread, read by any.
 struct FlowStats {
   std::atomic<int64_t> embryonic{0};
@@ -82,12 +96,12 @@ struct FlowStats {
 };
 
 // No thread, no clock, no file: one thread calls it, times are arguments (CLOCK_MONOTONIC in ns),
-// finished flows go to `submit`, and flows that the kernel need not send any more to `settle`.
+// finished flows go to `submit`.
 class FlowTable {
  public:
   FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns, MemoryBudget& budget,
-            FlowLimit& limit, Books& books, FlowStats& stats,
-            std::function<void(FileJob)> submit, std::function<void(const ph_flow_key&)> settle);
+            FlowLimit& limit, Books& books, FlowStats& stats, KernelFlows& kernel,
+            std::function<void(FileJob)> submit);
   ~FlowTable();
 
   // What must be added to monotonic time to get wall time; for flows that begin from now on.
@@ -134,7 +148,8 @@ class FlowTable {
   enum class Afterwards { kForget, kRemember, kSettle };
 
   void Dispatch(const Packet& packet);
-  void Begin(const Packet& packet, uint64_t predecessor_cookie = 0);
+  void Begin(const Packet& packet);
+  void RefuseForGood(const Packet& packet);
   void OnEmbryonic(Flow& flow, const Packet& packet);
   void OnCapturing(Flow& flow, const Packet& packet);
   void OnEnded(EndedFlow& flow, const Packet& packet);
@@ -169,12 +184,13 @@ class FlowTable {
   FlowLimit& limit_;
   Books& books_;
   FlowStats& stats_;
+  KernelFlows& kernel_;
   const std::function<void(FileJob)> submit_;
-  const std::function<void(const ph_flow_key&)> settle_;
 
   ChunkPool pool_;
   RecordEncoder encoder_;
   TimerWheel timers_;
+  RecentCookies finished_;  // of flows whose files were handed over
   IntrusiveList<AgeNode> embryonic_;
   IntrusiveList<AgeNode> capturing_;
   IntrusiveList<AgeNode> ended_;

@@ -25,9 +25,7 @@ struct Packet {
   uint64_t cookie() const { return record->socket_cookie; }
   bool Is(uint8_t flag) const { return (flags & flag) != 0; }
   bool IsSyn() const { return (flags & (PH_TCP_SYN | PH_TCP_ACK)) == PH_TCP_SYN; }
-  bool IsSynAck() const {
-    return (flags & (PH_TCP_SYN | PH_TCP_ACK)) == (PH_TCP_SYN | PH_TCP_ACK);
-  }
+  bool IsSynAck() const { return (flags & (PH_TCP_SYN | PH_TCP_ACK)) == (PH_TCP_SYN | PH_TCP_ACK); }
 };
 
 // Parses the headers of the record in the `size` bytes at `data`, which may hold anything, and

@@ -20,8 +20,7 @@ class RecordSource {
 
   // Calls `use` for the waiting records, in order, until none is left or `most` were used; returns
   // how many. The bytes may hold anything and are valid during the call.
-  virtual size_t Drain(size_t most,
-                       absl::FunctionRef<void(const void* data, size_t size)> use) = 0;
+  virtual size_t Drain(size_t most, absl::FunctionRef<void(const void* data, size_t size)> use) = 0;
 };
 
 }  // namespace packet_headers

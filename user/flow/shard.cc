@@ -22,18 +22,15 @@ constexpr int64_t kSecondNs = 1'000'000'000;
 
 }  // namespace
 
-Shard::Shard(uint32_t index, const FlowOptions& options, RecordSource& source,
-             MemoryBudget& budget, FlowLimit& limit, Publisher& publisher,
-             std::function<void(const ph_flow_key&)> settle)
+Shard::Shard(uint32_t index, const FlowOptions& options, RecordSource& source, MemoryBudget& budget,
+             FlowLimit& limit, KernelFlows& kernel, Publisher& publisher)
     : stream_(options.stream),
       source_(source),
-      table_(
-          options, index, MonotonicNow(), budget, limit, books_, stats_,
-          [this, &publisher](FileJob job) {
-            job.done = &done_;
-            publisher.Submit(std::move(job));
-          },
-          std::move(settle)),
+      table_(options, index, MonotonicNow(), budget, limit, books_, stats_, kernel,
+             [this, &publisher](FileJob job) {
+               job.done = &done_;
+               publisher.Submit(std::move(job));
+             }),
       thread_([this] { Run(); }) {}
 
 void Shard::Finish() {
@@ -43,9 +40,8 @@ void Shard::Finish() {
 
 void Shard::Run() {
   const auto drain = [this] {
-    return source_.Drain(kMostInDrain, [this](const void* data, size_t size) {
-      table_.OnRecord(data, size);
-    });
+    return source_.Drain(kMostInDrain,
+                         [this](const void* data, size_t size) { table_.OnRecord(data, size); });
   };
   absl::Duration wait = kShortestWait;
   int64_t next_second_ns = 0;

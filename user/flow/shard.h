@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <thread>
 
@@ -23,8 +22,7 @@ class Shard {
  public:
   // Starts the thread. All that is referred to outlives the shard.
   Shard(uint32_t index, const FlowOptions& options, RecordSource& source, MemoryBudget& budget,
-        FlowLimit& limit, Publisher& publisher,
-        std::function<void(const ph_flow_key&)> settle);
+        FlowLimit& limit, KernelFlows& kernel, Publisher& publisher);
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
   ~Shard() { Finish(); }

@@ -25,7 +25,7 @@ class TimerNode : public ListNode {
 // span are put back when their slot comes round. One thread; time is monotonic.
 class TimerWheel {
  public:
-  static constexpr int kTickBits = 26;  // 67 ms
+  static constexpr int kTickBits = 26;    // 67 ms
   static constexpr size_t kSlots = 1024;  // 69 s
 
   explicit TimerWheel(int64_t now_ns) : tick_(now_ns >> kTickBits) {}

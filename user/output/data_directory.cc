@@ -21,6 +21,9 @@ constexpr mode_t kFileMode = 0664;
 
 constexpr int kMaxNumberedNames = 10'000;
 
+// Made and removed at start.
+constexpr char kProbeName[] = ".packet-headers.probe";
+
 // Fails with EEXIST when `to` exists.
 int RenameNoReplace(int folder_fd, const std::string& from, const std::string& to) {
   if (renameat2(folder_fd, from.c_str(), folder_fd, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
@@ -112,9 +115,12 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
   if (!root.valid()) {
     return absl::ErrnoToStatus(errno, absl::StrCat("open the data directory ", path));
   }
-  if (faccessat(root.get(), ".", W_OK | X_OK, AT_EACCESS) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("write to the data directory ", path));
+  // Permissions don't tell of a read-only file system, nor of one that takes no files.
+  const UniqueFd probe(openat(root.get(), kProbeName, O_WRONLY | O_CREAT | O_CLOEXEC, kFileMode));
+  if (!probe.valid()) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("make a file in the data directory ", path));
   }
+  unlinkat(root.get(), kProbeName, 0);
   return std::unique_ptr<DataDirectory>(new DataDirectory(std::move(root)));
 }
 

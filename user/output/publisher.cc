@@ -68,9 +68,8 @@ std::vector<FileJob> FileJobQueue::Take(size_t most) {
 
 std::vector<FileJob> FileJobQueue::WaitAndTake(size_t most) {
   absl::MutexLock lock(&mutex_);
-  const auto ready = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-    return closed_ || !jobs_.empty();
-  };
+  const auto ready = [this]()
+                         ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return closed_ || !jobs_.empty(); };
   mutex_.Await(absl::Condition(&ready));
   return TakeLocked(most);
 }
@@ -200,7 +199,8 @@ void Publisher::ReportFailure(size_t files, const absl::Status& why) {
   const auto now = std::chrono::steady_clock::now();
   unreported_failures_ += files;
   if (now - last_report_ < kReportInterval) return;
-  spdlog::error("{} files could not be saved: {}", unreported_failures_, std::string(why.message()));
+  spdlog::error("{} files could not be saved: {}", unreported_failures_,
+                std::string(why.message()));
   unreported_failures_ = 0;
   last_report_ = now;
 }

@@ -26,15 +26,15 @@ class FileJobQueue;
 
 // The records of a flow, or the next of them, on their way to the flow's file.
 struct FileJob {
-  uint64_t flow_id = 0;  // unique among the flows whose files are not finished
-  std::string uuid;      // valid (IsValidUuid)
+  uint64_t flow_id = 0;       // unique among the flows whose files are not finished
+  std::string uuid;           // valid (IsValidUuid)
   int64_t start_time_ns = 0;  // of the flow, since the Unix epoch: its UTC date names the folder
   LinkType link_type = LinkType::kEthernet;
-  ChunkList records;           // in pcap format
-  bool last = true;            // the file is complete with these
-  PacketCounts packets;        // in the whole file; counts only in the last job
+  ChunkList records;             // in pcap format
+  bool last = true;              // the file is complete with these
+  PacketCounts packets;          // in the whole file; counts only in the last job
   FileJobQueue* done = nullptr;  // where the job goes afterwards; outlives it
-  bool saved = false;          // set by the publisher: the file is safe under its name
+  bool saved = false;            // set by the publisher: the file is safe under its name
 };
 
 // Unbounded; what bounds it is the memory budget that the records count against. Thread-safe.
@@ -59,7 +59,7 @@ class FileJobQueue {
 // Written by the publisher's thread, read by any.
 struct PublisherStats {
   std::atomic<uint64_t> files_published{0};
-  std::atomic<uint64_t> names_taken{0};   // files that got a number, for their name was there
+  std::atomic<uint64_t> names_taken{0};  // files that got a number, for their name was there
   std::atomic<uint64_t> files_failed{0};
   std::atomic<uint64_t> times_raised{0};  // records whose time would have gone back
   std::atomic<uint64_t> bytes_written{0};

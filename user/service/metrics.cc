@@ -197,8 +197,7 @@ class Collector : public prometheus::Collectable {
     for (uint32_t shard = 0; shard < observed_.shards.size(); ++shard) {
       scrape.Add(observed_.capture.RingUsed(shard), {{"shard", absl::StrCat(shard)}});
     }
-    scrape
-        .Family("packet_headers_ring_size_bytes", MetricType::Gauge, "Size of each shard's ring.")
+    scrape.Family("packet_headers_ring_size_bytes", MetricType::Gauge, "Size of each shard's ring.")
         .Add(observed_.capture.ring_bytes());
     scrape.Family("packet_headers_build_info", MetricType::Gauge, "1, with the version.")
         .Add(1, {{"version", PACKET_HEADERS_VERSION}});
@@ -274,7 +273,8 @@ absl::StatusOr<std::string> CheckListenAddress(const std::string& address) {
   hints.ai_socktype = SOCK_STREAM;
   if (host.empty()) hints.ai_family = AF_INET;
   addrinfo* found = nullptr;
-  const int failure = getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &found);
+  const int failure =
+      getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &found);
   if (failure != 0) return error(gai_strerror(failure));
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, freeaddrinfo);
 
@@ -306,9 +306,9 @@ bool LogBooks(const absl::btree_map<std::string, CountersByDirection>& books) {
   for (const auto& [name, directions] : books) {
     for (int direction = 0; direction < PH_DIRECTIONS; ++direction) {
       const CounterArray& counters = directions[direction];
-      std::string line = absl::StrCat("books: interface=", name,
-                                      " direction=", kDirectionNames[direction],
-                                      " seen=", counters[PH_SEEN], " saved=", counters[PH_SAVED]);
+      std::string line =
+          absl::StrCat("books: interface=", name, " direction=", kDirectionNames[direction],
+                       " seen=", counters[PH_SEEN], " saved=", counters[PH_SAVED]);
       for (const Reason& reason : kReasons) {
         if (counters[reason.counter] == 0) continue;
         absl::StrAppend(&line, " ", reason.name, "=", counters[reason.counter]);
@@ -331,8 +331,7 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::s
   try {
     server->exposer_ = std::make_unique<prometheus::Exposer>(*where, /*num_threads=*/2);
   } catch (const std::exception& failure) {
-    return absl::InternalError(
-        absl::StrCat("serve metrics on ", address, ": ", failure.what()));
+    return absl::InternalError(absl::StrCat("serve metrics on ", address, ": ", failure.what()));
   }
   server->exposer_->RegisterCollectable(server->collector_);
   return server;

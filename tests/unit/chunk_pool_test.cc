@@ -1,0 +1,146 @@
+#include "user/output/chunk_pool.h"
+
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/catch.h"
+
+namespace packet_headers {
+namespace {
+
+constexpr int64_t kSlab = 256 * 1024;
+constexpr int kChunksInSlab = kSlab / kChunkBytes - 1;
+
+std::string Content(const ChunkList& list) {
+  std::string content;
+  list.ForEachPiece(
+      [&content](absl::string_view piece) { content.append(piece.data(), piece.size()); });
+  return content;
+}
+
+TEST_CASE("A chunk list holds what was appended, in order", "[chunk_pool]") {
+  MemoryBudget budget(16 * kSlab);
+  ChunkPool pool(budget, 0);
+  ChunkList list;
+  std::string expected;
+  std::mt19937 random(1);
+  for (int i = 0; i < 500; ++i) {
+    const std::string bytes(random() % 700, static_cast<char>(random()));
+    REQUIRE(list.Append(bytes, pool));
+    expected += bytes;
+  }
+  CHECK(Content(list) == expected);
+  CHECK(list.chunks() * static_cast<int64_t>(sizeof(Chunk::bytes)) -
+            static_cast<int64_t>(expected.size()) <
+        static_cast<int64_t>(sizeof(Chunk::bytes)));
+  pool.Free(std::move(list));
+  CHECK(list.empty());
+  CHECK(list.chunks() == 0);
+}
+
+TEST_CASE("Nothing appended is nothing held", "[chunk_pool]") {
+  MemoryBudget budget(kSlab);
+  ChunkPool pool(budget, 0);
+  ChunkList list;
+  CHECK(list.Append("", pool));
+  CHECK(list.empty());
+  CHECK(budget.used_bytes() == 0);
+  pool.Free(std::move(list));
+}
+
+TEST_CASE("Spliced lists follow each other", "[chunk_pool]") {
+  MemoryBudget budget(kSlab);
+  ChunkPool pool(budget, 0);
+  ChunkList a, b, empty;
+  REQUIRE(a.Append(std::string(300, 'a'), pool));
+  REQUIRE(b.Append(std::string(300, 'b'), pool));
+  const int64_t chunks = a.chunks() + b.chunks();
+  a.Splice(std::move(b));
+  a.Splice(std::move(empty));
+  CHECK(b.empty());
+  CHECK(a.chunks() == chunks);
+  REQUIRE(a.Append("end", pool));
+  CHECK(Content(a) == std::string(300, 'a') + std::string(300, 'b') + "end");
+  empty.Splice(std::move(a));
+  CHECK(a.empty());
+  CHECK(empty.chunks() == chunks);
+  pool.Free(std::move(empty));
+}
+
+TEST_CASE("An append that finds no memory leaves the list as it was", "[chunk_pool]") {
+  MemoryBudget budget(kSlab);
+  ChunkPool pool(budget, 0);
+  ChunkList list;
+  REQUIRE(list.Append(std::string((kChunksInSlab - 1) * sizeof(Chunk::bytes) + 1, 'a'), pool));
+  CHECK(list.chunks() == kChunksInSlab);
+  const std::string before = Content(list);
+  CHECK_FALSE(list.Append(std::string(300, 'b'), pool));
+  CHECK(Content(list) == before);
+  CHECK(list.chunks() == kChunksInSlab);
+  CHECK(list.Append(std::string(200, 'b'), pool));  // the last chunk has room for it
+  CHECK(budget.used_bytes() == kSlab);
+  pool.Free(std::move(list));
+}
+
+TEST_CASE("Slabs above the idle limit go back to the system", "[chunk_pool]") {
+  MemoryBudget budget(100 * kSlab);
+  const int64_t idle_slabs = GENERATE(0, 1, 3);
+  ChunkPool pool(budget, idle_slabs * kSlab);
+  std::vector<ChunkList> lists(10);
+  for (ChunkList& list : lists) {
+    REQUIRE(list.Append(std::string(kChunksInSlab * sizeof(Chunk::bytes), 'x'), pool));
+  }
+  CHECK(pool.mapped_bytes() == 10 * kSlab);
+  CHECK(pool.idle_bytes() == 0);
+  for (ChunkList& list : lists) pool.Free(std::move(list));
+  CHECK(pool.mapped_bytes() == idle_slabs * kSlab);
+  CHECK(pool.idle_bytes() == idle_slabs * kSlab);
+  CHECK(budget.used_bytes() == idle_slabs * kSlab);
+  ChunkList again;
+  REQUIRE(again.Append("x", pool));
+  CHECK(pool.idle_bytes() == std::max<int64_t>(idle_slabs - 1, 0) * kSlab);
+  CHECK(pool.mapped_bytes() == std::max<int64_t>(idle_slabs, 1) * kSlab);
+  pool.Free(std::move(again));
+}
+
+TEST_CASE("Lists that come and go in any order keep their bytes", "[chunk_pool]") {
+  MemoryBudget budget(8 * kSlab);
+  {
+    ChunkPool pool(budget, kSlab);
+    std::mt19937 random(2);
+    std::vector<std::pair<ChunkList, std::string>> lists(200);
+    for (int i = 0; i < 20'000; ++i) {
+      auto& [list, expected] = lists[random() % lists.size()];
+      if (random() % 20 == 0) {
+        if (Content(list) != expected) FAIL("a list has other bytes than were put in");
+        pool.Free(std::move(list));
+        expected.clear();
+        continue;
+      }
+      const std::string bytes(random() % 1000, static_cast<char>(random()));
+      if (list.Append(bytes, pool)) expected += bytes;
+      if (budget.used_bytes() != pool.mapped_bytes()) FAIL("the budget is not what is mapped");
+    }
+    for (auto& [list, expected] : lists) CHECK(Content(list) == expected);
+    CHECK(budget.used_bytes() <= budget.limit_bytes());
+  }
+  CHECK(budget.used_bytes() == 0);
+}
+
+TEST_CASE("The memory budget is exact", "[chunk_pool]") {
+  MemoryBudget budget(1000);
+  CHECK(budget.TryReserve(875));
+  CHECK_FALSE(budget.nearly_exhausted());
+  CHECK_FALSE(budget.TryReserve(126));
+  CHECK(budget.used_bytes() == 875);
+  CHECK(budget.TryReserve(125));
+  CHECK(budget.nearly_exhausted());
+  CHECK_FALSE(budget.TryReserve(1));
+  budget.Release(1000);
+  CHECK(budget.used_bytes() == 0);
+}
+
+}  // namespace
+}  // namespace packet_headers
