@@ -46,9 +46,8 @@ TEST_CASE("What can't hold files is no data directory, and the error says which"
           "[data_directory]") {
   const ScratchDirectory scratch;
   scratch.Write("file", "");
-  for (const std::string& path :
-       {scratch.Path("file"), scratch.Path("file/below"), std::string("/proc/self"),
-        std::string("/proc/self/none")}) {
+  for (const std::string& path : {scratch.Path("file"), scratch.Path("file/below"),
+                                  std::string("/proc/self"), std::string("/proc/self/none")}) {
     const absl::Status status = DataDirectory::Open(path).status();
     CHECK_FALSE(status.ok());
     CHECK(absl::StrContains(status.message(), path));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
 #include "tests/support/catch.h"
 #include "tests/support/pcap_reader.h"
 #include "tests/support/scratch_directory.h"
@@ -38,9 +39,11 @@ class Output {
     absl::StatusOr<std::unique_ptr<DataDirectory>> directory = DataDirectory::Open(scratch.Path());
     REQUIRE(directory.ok());
     publisher = std::make_unique<Publisher>(*std::move(directory), /*snaplen=*/256);
+    spdlog::set_level(spdlog::level::off);  // failures are part of these tests
   }
   ~Output() {
     publisher = nullptr;
+    spdlog::set_level(spdlog::level::info);
     for (FileJob& job : done.Take(1 << 20)) pool.Free(std::move(job.records));
   }
 
@@ -157,9 +160,8 @@ TEST_CASE("A name that is taken gets a number, and nothing is overwritten", "[pu
   output.Submit(1, "flow_1", Record(5));
   output.Submit(2, "flow_1", Record(6));
   CHECK(output.Saved(2) == 2);
-  CHECK(output.scratch.Files() ==
-        Files{InFolder("flow_1.pcap"), InFolder("flow_1.1.pcap"), InFolder("flow_1.2.pcap"),
-              InFolder("flow_1.3.pcap")});
+  CHECK(output.scratch.Files() == Files{InFolder("flow_1.pcap"), InFolder("flow_1.1.pcap"),
+                                        InFolder("flow_1.2.pcap"), InFolder("flow_1.3.pcap")});
   CHECK(output.scratch.Read(InFolder("flow_1.pcap")) == "of somebody else");
   CHECK(output.scratch.Read(InFolder("flow_1.1.pcap")) == "of another");
   CHECK(output.Times(InFolder("flow_1.2.pcap")) == std::vector<int64_t>{5});

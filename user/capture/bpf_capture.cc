@@ -17,10 +17,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "packet_headers.skel.h"
 #include "packet_headers/kernel_config.h"
 #include "spdlog/spdlog.h"
 #include "user/capture/bpf_ring.h"
+
+// Behind the contract, whose types it uses.
+#include "packet_headers.skel.h"
 
 namespace packet_headers {
 namespace {
