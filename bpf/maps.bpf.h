@@ -45,7 +45,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct ph_interface_direction);
 	__type(value, struct ph_kernel_counters);
-} ph_counters_more SEC(".maps");
+} ph_counters_2nd SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -29,7 +29,7 @@ static __always_inline void ph_count(__u32 ifindex, enum ph_direction direction,
 	if (row && row->ifindex == ifindex)
 		counters = &row->counters;
 	else
-		counters = bpf_map_lookup_elem(&ph_counters_more, &key);
+		counters = bpf_map_lookup_elem(&ph_counters_2nd, &key);
 	if (!counters)
 		return;
 	counters->seen++;

@@ -8,7 +8,7 @@
 
 #include "packet_headers/contract.h"
 
-#define PH_MAX_SETTLED_FLOWS (1 << 20)
+#define PH_MAX_SETTLED_FLOWS (1 << 18)
 
 /* No time of the last packet: reading the clock would cost half of what a settled packet does. */
 struct ph_settled_flow {

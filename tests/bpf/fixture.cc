@@ -92,7 +92,7 @@ Kernel::Kernel(const KernelOptions& options) : config_(Config(options)) {
     close(fd);  // the array of rings and the reader's mapping hold the ring
   }
   counters_.emplace(bpf_map__fd(skeleton_->maps.ph_counters),
-                    bpf_map__fd(skeleton_->maps.ph_counters_more));
+                    bpf_map__fd(skeleton_->maps.ph_counters_2nd));
   CountInterface(kLoopback);
 }
 

@@ -13,6 +13,7 @@
 #define PACKET_HEADERS_TESTS_SUPPORT_FLOW_FIXTURE_H_
 
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -27,6 +28,10 @@
 #include "user/flow/books.h"
 #include "user/flow/flow_table.h"
 #include "user/output/memory_budget.h"
+
+inline bool operator==(const ph_flow_key& a, const ph_flow_key& b) {
+  return std::memcmp(&a, &b, sizeof(a)) == 0;
+}
 
 namespace packet_headers::testing {
 
@@ -130,6 +135,7 @@ class FlowFixture {
   CountersByDirection CountsOf(uint32_t ifindex) const;
   // The flows that the kernel was told of, in order; those included that it was told back.
   const std::vector<ph_flow_key>& settled() const { return kernel_.settled; }
+  const std::vector<ph_flow_key>& unsettled() const { return kernel_.unsettled; }
   uint64_t fed() const { return fed_total_; }
 
  private:
@@ -147,8 +153,9 @@ class FlowFixture {
   std::map<uint64_t, size_t> open_files_;  // places in files_ by flow id
   struct Kernel : KernelFlows {
     void Settle(const ph_flow_key& key) override { settled.push_back(key); }
-    void Unsettle(const ph_flow_key&) override {}
+    void Unsettle(const ph_flow_key& key) override { unsettled.push_back(key); }
     std::vector<ph_flow_key> settled;
+    std::vector<ph_flow_key> unsettled;
   } kernel_;
   std::map<std::pair<uint32_t, int>, uint64_t> fed_;  // records by interface and direction
   uint64_t fed_total_ = 0;

@@ -1,5 +1,6 @@
 #include "user/output/chunk_pool.h"
 
+#include <algorithm>
 #include <random>
 #include <string>
 #include <utility>

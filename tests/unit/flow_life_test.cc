@@ -7,10 +7,6 @@
 #include "tests/support/catch.h"
 #include "tests/support/flow_fixture.h"
 
-static bool operator==(const ph_flow_key& a, const ph_flow_key& b) {
-  return std::memcmp(&a, &b, sizeof(a)) == 0;
-}
-
 namespace packet_headers::testing {
 namespace {
 

@@ -1,16 +1,11 @@
 // When the capture of a flow ends, and how much the table takes in.
 
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "tests/support/catch.h"
 #include "tests/support/flow_fixture.h"
-
-static bool operator==(const ph_flow_key& a, const ph_flow_key& b) {
-  return std::memcmp(&a, &b, sizeof(a)) == 0;
-}
 
 namespace packet_headers::testing {
 namespace {

@@ -4,7 +4,6 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <iostream>
 #include <memory>
 #include <random>
 #include <set>
@@ -179,7 +178,6 @@ TEST_CASE("Whatever comes in whatever order, the books close", "[flow][random]")
   // Each packet under one reason, each file's records whole, no memory kept: the fixture sees to
   // it.
   for (uint32_t seed = 1; seed <= 20; ++seed) {
-    std::cerr << (seed == 1 ? "seeds 1 to 20 of std::mt19937\n" : "");
     INFO("seed " << seed);
     FlowOptions options = DefaultFlowOptions();
     options.stream = seed % 2 == 0;

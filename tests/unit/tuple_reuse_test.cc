@@ -1,7 +1,6 @@
 // Several sockets, one after the other, on one 4-tuple; and who only pretends to begin one.
 
 #include <cstdint>
-#include <cstring>
 #include <set>
 #include <string>
 #include <vector>
@@ -163,6 +162,33 @@ TEST_CASE("A challenged SYN on another kind of link layer does not enter the fil
   CHECK(Seqs(flows.FileOf(1)) == List{100, 900, 101, 902});
 }
 
+TEST_CASE("A connection that takes the tuple over on another kind of link layer is saved",
+          "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  flows.In({.flags = kSyn, .seq = 5000, .link_layer = PH_LINK_IP});
+  flows.Out({.flags = kSynAck, .seq = 6000, .ack = 5001, .cookie = 2, .link_layer = PH_LINK_IP});
+  flows.In({.seq = 5001, .ack = 6001, .link_layer = PH_LINK_IP});
+  flows.Out({.seq = 6001, .ack = 5001, .cookie = 2, .link_layer = PH_LINK_IP});
+  flows.Finish();
+  CHECK(flows.FileOf(2).link_type == LinkType::kRawIp);
+  CHECK(flows.FileOf(2).records.size() >= 3);  // the SYN may be lost
+}
+
+TEST_CASE("A spoofed SYN does not let in a flow that was refused", "[flow][reuse]") {
+  FlowFixture flows(DefaultFlowOptions(), int64_t{64} << 20, /*most_flows=*/1);
+  const Tuple other = {.remote_port = 1};
+  flows.Accept(1, other);
+  flows.Accept(2);
+  CHECK(flows.stats().refused_by_limit == 1);
+  flows.Close(1, other);
+  flows.Wait(3 * kSecond);
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Out({.seq = 902, .ack = 102, .cookie = 2});
+  flows.Finish();
+  CHECK(flows.uuids() == std::vector<std::string>{"flow_1"});
+}
+
 // An open socket whose capture has ended.
 FlowFixture& EndCapture(FlowFixture& flows) {
   for (int i = 0; i < 61; ++i) {
@@ -284,6 +310,29 @@ TEST_CASE("A real connection on the tuple of an ended flow is saved", "[flow][re
     flows.Finish();
     CHECK(Seqs(flows.FileOf(2)) == List{6000});
   }
+}
+
+TEST_CASE("A new connection on a settled tuple is asked for again", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  EndCapture(flows);
+  for (int i = 0; i < 10; ++i) flows.Out({.seq = 902, .ack = 102, .cookie = 1});
+  CHECK(flows.settled().size() == 1);
+  CHECK(flows.unsettled().empty());
+  SECTION("by its SYN") { flows.In({.flags = kSyn, .seq = 5000}); }
+  SECTION("by its socket") { flows.Out({.seq = 6000, .cookie = 2}); }
+  CHECK(flows.unsettled() == flows.settled());
+}
+
+TEST_CASE("A tuple is settled again if it was only a spoofed SYN", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  EndCapture(flows);
+  for (int i = 0; i < 10; ++i) flows.Out({.seq = 902, .ack = 102, .cookie = 1});
+  flows.In({.flags = kSyn, .seq = 5000});
+  for (int i = 0; i < 10; ++i) flows.Out({.seq = 902, .ack = 102, .cookie = 1});
+  CHECK(flows.settled().size() == 2);
+  CHECK(flows.unsettled().size() == 1);
 }
 
 TEST_CASE("The SYN of a new connection does not have its own tuple settled", "[flow][reuse]") {

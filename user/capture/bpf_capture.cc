@@ -101,7 +101,7 @@ absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards, in
   const int error = packet_headers_bpf::load(skeleton);
   if (error != 0) return LoadError(-error);
   capture->counters_.emplace(bpf_map__fd(skeleton->maps.ph_counters),
-                             bpf_map__fd(skeleton->maps.ph_counters_more));
+                             bpf_map__fd(skeleton->maps.ph_counters_2nd));
   capture->settled_flows_.emplace(bpf_map__fd(skeleton->maps.ph_settled),
                                   &skeleton->bss->any_settled);
   const absl::Status status = capture->MakeRings(shards);

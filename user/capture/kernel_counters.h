@@ -15,7 +15,7 @@ namespace packet_headers {
 // Changed by one thread, read by any.
 class KernelCounters {
  public:
-  // The descriptors of the maps ph_counters and ph_counters_more, which outlive it.
+  // The descriptors of the maps ph_counters and ph_counters_2nd, which outlive it.
   KernelCounters(int rows_map, int more_map) : rows_map_(rows_map), more_map_(more_map) {}
 
   // Makes room for the interface's counters, all zero. To be called before a program that counts

@@ -118,6 +118,7 @@ void FlowTable::RefuseForGood(const Packet& packet) {
   if (packet.cookie() == 0 || packet.IsSynAck()) return;
   auto refused =
       std::make_unique<EndedFlow>(packet.key, packet.record->flow_hash, FlowState::kEnded);
+  finished_.Add(packet.cookie());
   refused->reason = PH_MEMORY_LIMIT;
   refused->cookie = packet.cookie();
   refused->syn[packet.direction()] = packet.IsSyn();
@@ -214,7 +215,9 @@ void FlowTable::OnNewSyn(Flow& flow, const Packet& packet) {
     flow.successor->wall_offset_ns = flow.wall_offset_ns;
     flow.successor->link_type = flow.link_type;
   }
-  Append(*flow.successor, packet);
+  if (Append(*flow.successor, packet) == Kept::kYes || flow.successor->packet_count > 0) return;
+  flow.successor = nullptr;
+  budget_.Release(sizeof(Flow));
 }
 
 // The host answers on the tuple of a capturing flow with a socket that is not the flow's.
@@ -278,6 +281,7 @@ void FlowTable::Promote(Flow& flow, uint64_t cookie, const Packet& packet) {
   flow.cookie = cookie;
   if (!limit_.TryEnter()) {
     Bump(stats_.refused_by_limit);
+    finished_.Add(cookie);
     books_.Count(packet.record->ifindex, packet.direction(), PH_FLOW_LIMIT);
     if (packet.Is(PH_TCP_SYN)) {
       flow.syn[packet.direction()] = true;
@@ -348,7 +352,7 @@ void FlowTable::Submit(Flow& flow, bool last) {
 void FlowTable::Finish(Flow& flow, Afterwards afterwards, ph_counter later_reason) {
   MergeSuccessor(flow);
   finished_.Add(flow.cookie);
-  Submit(flow, /*last=*/true);
+  if (flow.packet_count > 0) Submit(flow, /*last=*/true);
   limit_.Leave();
   Bump(stats_.captures_finished);
   Retire(flow, later_reason, afterwards);

@@ -190,7 +190,7 @@ class FlowTable {
   ChunkPool pool_;
   RecordEncoder encoder_;
   TimerWheel timers_;
-  RecentCookies finished_;  // of flows whose files were handed over
+  RecentCookies finished_;  // of flows that were handed over or refused
   IntrusiveList<AgeNode> embryonic_;
   IntrusiveList<AgeNode> capturing_;
   IntrusiveList<AgeNode> ended_;

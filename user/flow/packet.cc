@@ -9,8 +9,8 @@ namespace packet_headers {
 std::optional<Packet> DecodeRecord(const void* data, size_t size) {
   const auto* record = static_cast<const ph_header_record*>(data);
   if (size < sizeof(*record) || record->header_len > size - sizeof(*record) ||
-      record->header_len > PH_MAX_HEADER_BYTES || record->direction > PH_EGRESS ||
-      record->link_layer > PH_LINK_IP) {
+      record->header_len > PH_MAX_HEADER_BYTES || record->wire_len < record->header_len ||
+      record->direction > PH_EGRESS || record->link_layer > PH_LINK_IP) {
     return std::nullopt;
   }
   const ph_frame frame = {record->headers, record->header_len, 0};

@@ -24,6 +24,12 @@ constexpr int kMaxNumberedNames = 10'000;
 // Made and removed at start.
 constexpr char kProbeName[] = ".packet-headers.probe";
 
+// Whether the folder has not been removed since it was opened.
+bool IsThere(const UniqueFd& folder) {
+  struct stat status;
+  return fstat(folder.get(), &status) == 0 && status.st_nlink > 0;
+}
+
 // Fails with EEXIST when `to` exists.
 int RenameNoReplace(int folder_fd, const std::string& from, const std::string& to) {
   if (renameat2(folder_fd, from.c_str(), folder_fd, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
@@ -127,7 +133,7 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
 absl::StatusOr<std::shared_ptr<const DateFolder>> DataDirectory::FolderOf(int64_t time_ns) {
   const std::string name =
       absl::FormatTime("%Y/%m/%d", absl::FromUnixNanos(time_ns), absl::UTCTimeZone());
-  if (latest_ != nullptr && latest_->name == name) return latest_;
+  if (latest_ != nullptr && latest_->name == name && IsThere(latest_->fd)) return latest_;
 
   auto folder = std::make_shared<DateFolder>();
   folder->name = name;
