@@ -169,7 +169,7 @@ class Tun(CaptureTest):
         daemon, tcpdump = self.start_daemon(interface="tun0"), self.start_tcpdump("tun0")
         client, accepted = connect(self, self.peer, "10.9.2.2",
                                    listen(self, self.host, "10.9.2.1"))
-        exchange(client, accepted)
+        exchange(client, accepted, 1000)  # one segment: the device can't cut larger ones
         owners = {cookie_of(accepted): flow_of(accepted)}
         client.close()
         accepted.close()
