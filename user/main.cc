@@ -2,11 +2,13 @@
 // order, waits, and takes them down in reverse.
 
 #include <poll.h>
-#include <unistd.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <string>
@@ -43,7 +45,7 @@ constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
 
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
-constexpr int64_t kSweepIntervalNs = 5'000'000'000;
+constexpr int64_t kRoundIntervalNs = 5'000'000'000;
 
 // A burst of rtnetlink notifications is one update.
 constexpr absl::Duration kNotificationPause = absl::Milliseconds(20);
@@ -80,7 +82,8 @@ FlowOptions MakeFlowOptions(const Config& config, std::string uuid_prefix, uint3
   options.max_header_bytes = static_cast<uint32_t>(config.max_header_size);
   options.hide_remote = config.anonymize_ip == AnonymizeIp::kNetblock;
   options.stream = config.stream;
-  options.max_idle_bytes = config.max_idle_ram_bytes / shards;
+  // What idles with one shard can't serve the others, so it must leave them room.
+  options.max_idle_bytes = std::min(config.max_idle_ram_bytes, config.max_heap_bytes / 4) / shards;
   options.max_embryonic_flows = kMaxEmbryonicFlows / shards;
   options.max_embryonic_bytes = kMaxEmbryonicBytes / shards;
   options.max_ended_flows = kMaxEndedFlows / shards;
@@ -89,6 +92,14 @@ FlowOptions MakeFlowOptions(const Config& config, std::string uuid_prefix, uint3
     return UuidFromCookie(prefix, cookie);
   };
   return options;
+}
+
+// Each interface takes two descriptors, and the soft limit is there for programs that use select().
+void RaiseDescriptorLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 absl::Status CheckNames(const std::vector<NetworkInterface>& all,
@@ -111,9 +122,8 @@ class Daemon {
   // Until a stop signal and -sigtermwait behind it.
   void RunUntilStopped();
 
-  // Detaches, saves every flow and tells what became of the packets. Returns whether the books
-  // balance.
-  bool Finish();
+  // Detaches, saves every flow and tells what became of the packets.
+  void Finish();
 
  private:
   Daemon(const Config& config, std::unique_ptr<BpfCapture> capture,
@@ -127,7 +137,7 @@ class Daemon {
         limit_(config.max_flows) {}
 
   absl::Status StartCapturing();
-  absl::Status UpdateInterfaces();
+  void UpdateInterfaces();
   Observed observed() const { return {*capture_, interfaces_, shards_, *publisher_, budget_}; }
 
   const Config config_;
@@ -143,6 +153,9 @@ class Daemon {
 };
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
+  RaiseDescriptorLimit();
+  const absl::Status address = CheckMetricsAddress(config.metrics_address);
+  if (!address.ok()) return address;
   absl::StatusOr<UniqueFd> signals = CatchStopSignals();
   if (!signals.ok()) return signals.status();
   absl::StatusOr<std::string> prefix = UuidPrefix(config);
@@ -158,8 +171,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
 
   std::unique_ptr<Daemon> daemon(
       new Daemon(config, *std::move(capture), *std::move(watcher), *std::move(signals)));
-  absl::Status status = daemon->StartCapturing();
+  const absl::Status status = daemon->StartCapturing();
   if (!status.ok()) return status;
+  absl::StatusOr<LocalAddresses> addresses = daemon->watcher_->ListAddresses();
+  if (!addresses.ok()) return addresses.status();
+  const auto local_addresses = std::make_shared<const LocalAddresses>(*std::move(addresses));
 
   // From here on there are threads.
   const FlowOptions options = MakeFlowOptions(config, *std::move(prefix), shards);
@@ -167,10 +183,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   for (uint32_t shard = 0; shard < shards; ++shard) {
     daemon->shards_.push_back(std::make_unique<Shard>(
         shard, options, daemon->capture_->source(shard), daemon->budget_, daemon->limit_,
-        daemon->capture_->settled_flows(), *daemon->publisher_));
+        daemon->capture_->settled_flows(), *daemon->publisher_, local_addresses));
   }
-  status = daemon->UpdateInterfaces();
-  if (!status.ok()) return status;
   absl::StatusOr<std::unique_ptr<MetricsServer>> metrics =
       MetricsServer::Start(config.metrics_address, daemon->observed());
   if (!metrics.ok()) return metrics.status();
@@ -194,16 +208,18 @@ absl::Status Daemon::StartCapturing() {
   return absl::OkStatus();
 }
 
-absl::Status Daemon::UpdateInterfaces() {
+void Daemon::UpdateInterfaces() {
   absl::StatusOr<std::vector<NetworkInterface>> all = watcher_->ListInterfaces();
-  if (!all.ok()) return all.status();
   absl::StatusOr<LocalAddresses> addresses = watcher_->ListAddresses();
-  if (!addresses.ok()) return addresses.status();
+  if (!all.ok() || !addresses.ok()) {
+    const absl::Status status = all.ok() ? addresses.status() : all.status();
+    spdlog::error("{}; trying again", std::string(status.message()));
+    return;
+  }
   const auto shared = std::make_shared<const LocalAddresses>(*std::move(addresses));
   for (const auto& shard : shards_) shard->set_local_addresses(shared);
   // What can't be attached has been logged.
   interfaces_.Update(*all).IgnoreError();
-  return absl::OkStatus();
 }
 
 void Daemon::RunUntilStopped() {
@@ -211,41 +227,43 @@ void Daemon::RunUntilStopped() {
   spdlog::info("files go to {}/YYYY/MM/DD/<uuid>.pcap", config_.data_dir);
   spdlog::info("ready: capturing on {} interface(s)", interfaces_.Attached().size());
   int64_t stop_ns = kNever;
-  int64_t next_sweep_ns = MonotonicNow() + kSweepIntervalNs;
+  int64_t next_round_ns = MonotonicNow() + kRoundIntervalNs;
   while (true) {
     const int64_t now_ns = MonotonicNow();
     if (now_ns >= stop_ns) return;
-    if (now_ns >= next_sweep_ns) {
-      next_sweep_ns = now_ns + kSweepIntervalNs;
+    if (now_ns >= next_round_ns) {
+      next_round_ns = now_ns + kRoundIntervalNs;
       capture_->settled_flows().Sweep(now_ns, Nanoseconds(config_.flow_timeout));
+      UpdateInterfaces();  // what failed or was missed
     }
     pollfd waiting[] = {{watcher_->fd(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
-    const int64_t wait_ns = std::min(stop_ns, next_sweep_ns) - now_ns;
-    poll(waiting, stop_ns == kNever ? 2 : 1, static_cast<int>(wait_ns / 1'000'000 + 1));
+    const int64_t wait_ns = std::min(stop_ns, next_round_ns) - now_ns;
+    poll(waiting, 2, static_cast<int>(wait_ns / 1'000'000 + 1));
     if (waiting[0].revents != 0) {
       absl::SleepFor(kNotificationPause);
       watcher_->Acknowledge();
-      const absl::Status status = UpdateInterfaces();
-      if (!status.ok()) spdlog::error("{}", std::string(status.message()));
+      UpdateInterfaces();
     }
     if (waiting[1].revents != 0) {
-      const char* signal = TakeStopSignal(signals_);
-      stop_ns = MonotonicNow() + Nanoseconds(config_.sigterm_wait);
-      spdlog::info("{}: capturing for another {}, then saving every flow", signal,
-                   FormatGoDuration(config_.sigterm_wait));
+      const int signal = TakeStopSignal(signals_);
+      // A second signal ends the wait of the first, a second Ctrl-C the process.
+      stop_ns = stop_ns == kNever ? MonotonicNow() + Nanoseconds(config_.sigterm_wait) : 0;
+      if (signal == SIGINT) ExitOnInterrupt();
+      spdlog::info("{}: capturing for another {}, then saving every flow", strsignal(signal),
+                   FormatGoDuration(stop_ns == 0 ? absl::ZeroDuration() : config_.sigterm_wait));
     }
   }
 }
 
-bool Daemon::Finish() {
+void Daemon::Finish() {
+  ExitOnInterrupt();
   interfaces_.DetachAll();
   for (const auto& shard : shards_) shard->BeginToFinish();
   for (const auto& shard : shards_) shard->Finish();
-  const bool balanced = LogBooks(ReadBooks(observed()));
+  LogBooks(ReadBooks(observed()));
   const PublisherStats& stats = publisher_->stats();
   spdlog::info("saved {} files, {} failed", stats.files_published.load(),
                stats.files_failed.load());
-  return balanced;
 }
 
 int Main(absl::Span<const char* const> arguments) {

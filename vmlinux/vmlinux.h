@@ -22,7 +22,7 @@ typedef long long unsigned int __u64;
 typedef __u16 __be16;
 typedef __u32 __be32;
 typedef __u16 __sum16;
-typedef __u32 __wsum;
+typedef __u32 __wsum; /* only libbpf names it */
 
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,

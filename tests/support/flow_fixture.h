@@ -136,6 +136,8 @@ class FlowFixture {
   // The flows that the kernel was told of, in order; those included that it was told back.
   const std::vector<ph_flow_key>& settled() const { return kernel_.settled; }
   const std::vector<ph_flow_key>& unsettled() const { return kernel_.unsettled; }
+  // As the kernel does with what is idle.
+  void ForgetSettled() { kernel_.is_settled.clear(); }
   uint64_t fed() const { return fed_total_; }
 
  private:
@@ -152,8 +154,19 @@ class FlowFixture {
   std::vector<SavedFlow> files_;
   std::map<uint64_t, size_t> open_files_;  // places in files_ by flow id
   struct Kernel : KernelFlows {
-    void Settle(const ph_flow_key& key) override { settled.push_back(key); }
-    void Unsettle(const ph_flow_key& key) override { unsettled.push_back(key); }
+    // The fixture goes on feeding what the kernel would hold back; told twice is told once.
+    void Settle(const ph_flow_key& key) override {
+      if (std::exchange(is_settled[Bytes(key)], true)) return;
+      settled.push_back(key);
+    }
+    void Unsettle(const ph_flow_key& key) override {
+      is_settled[Bytes(key)] = false;
+      unsettled.push_back(key);
+    }
+    static std::string Bytes(const ph_flow_key& key) {
+      return {reinterpret_cast<const char*>(&key), sizeof(key)};
+    }
+    std::map<std::string, bool> is_settled;
     std::vector<ph_flow_key> settled;
     std::vector<ph_flow_key> unsettled;
   } kernel_;

@@ -335,6 +335,21 @@ TEST_CASE("A tuple is settled again if it was only a spoofed SYN", "[flow][reuse
   CHECK(flows.unsettled().size() == 1);
 }
 
+TEST_CASE("A settled flow that the kernel forgot while it paused is settled again",
+          "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(1);
+  EndCapture(flows);
+  flows.Out({.seq = 902, .ack = 102, .cookie = 1});
+  REQUIRE(flows.settled().size() == 1);
+  flows.ForgetSettled();
+  flows.Out({.seq = 903, .ack = 102, .cookie = 1});
+  CHECK(flows.settled().size() == 1);
+  flows.Wait(2 * kSecond);
+  for (int i = 0; i < 4; ++i) flows.Out({.seq = 904, .ack = 102, .cookie = 1});
+  CHECK(flows.settled().size() == 2);
+}
+
 TEST_CASE("The SYN of a new connection does not have its own tuple settled", "[flow][reuse]") {
   FlowFixture flows;
   flows.Accept(1);

@@ -41,16 +41,18 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
 
   absl::Status status;
   for (const NetworkInterface& interface : selected) {
-    if (interfaces_.contains(interface.ifindex) || failed_.contains(interface.ifindex)) continue;
+    if (interfaces_.contains(interface.ifindex)) continue;
     absl::StatusOr<Attachment> attachment = capture_.Attach(interface, hook_);
     if (!attachment.ok()) {
-      capture_.counters().Forget(interface.ifindex);
-      failed_.insert(interface.ifindex);
+      CloseBooks(interface.ifindex);
       status.Update(attachment.status());
-      spdlog::warn("not capturing on {}: {}", interface.name,
-                   std::string(attachment.status().message()));
+      if (failed_.insert(interface.ifindex).second) {
+        spdlog::warn("not capturing on {}, trying again: {}", interface.name,
+                     std::string(attachment.status().message()));
+      }
       continue;
     }
+    failed_.erase(interface.ifindex);
     spdlog::info("attached to {} (ifindex {}): ingress {}, egress {}", interface.name,
                  interface.ifindex, HookName(attachment->ingress_hook),
                  HookName(attachment->egress_hook));
@@ -63,10 +65,14 @@ void AttachedInterfaces::LetGo(uint32_t ifindex) {
   const auto interface = interfaces_.find(ifindex);
   const std::string name = std::move(interface->second.name);
   interfaces_.erase(interface);
-  BpfCapture::AwaitDetached();
+  CloseBooks(ifindex);
+  spdlog::info("let go of {} (ifindex {})", name, ifindex);
+}
+
+void AttachedInterfaces::CloseBooks(uint32_t ifindex) {
+  capture_.AwaitDetached();
   Add(capture_.counters().Read(ifindex), gone_);
   capture_.counters().Forget(ifindex);
-  spdlog::info("let go of {} (ifindex {})", name, ifindex);
 }
 
 void AttachedInterfaces::DetachAll() {
@@ -75,7 +81,7 @@ void AttachedInterfaces::DetachAll() {
     interface.attachment.egress = nullptr;
     interface.attachment.ingress = nullptr;
   }
-  BpfCapture::AwaitDetached();
+  capture_.AwaitDetached();
 }
 
 std::vector<AttachedInterfaces::Status> AttachedInterfaces::Attached() const {

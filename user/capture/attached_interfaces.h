@@ -35,7 +35,8 @@ class AttachedInterfaces {
       : capture_(capture), hook_(hook), names_(std::move(names)) {}
 
   // Attaches to those of `all` that are to be captured and are not yet, and lets go of those that
-  // are not among them. Main thread. An error says what could not be attached; the rest is.
+  // are not among them. Main thread. An error says what could not be attached; the rest is, and
+  // the next call tries again.
   absl::Status Update(const std::vector<NetworkInterface>& all) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Lets go of all; afterwards the kernel's counters stand still. Main thread.
@@ -56,6 +57,8 @@ class AttachedInterfaces {
   };
 
   void LetGo(uint32_t ifindex) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes over the kernel's counters of an interface at which no program is attached any more.
+  void CloseBooks(uint32_t ifindex) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   BpfCapture& capture_;
   const CaptureHook hook_;

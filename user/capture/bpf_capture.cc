@@ -15,10 +15,10 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "packet_headers/kernel_config.h"
-#include "spdlog/spdlog.h"
 #include "user/capture/bpf_ring.h"
 
 // Behind the contract, whose types it uses.
@@ -27,11 +27,17 @@
 namespace packet_headers {
 namespace {
 
-int LogFromLibbpf(libbpf_print_level level, const char* format, va_list arguments) {
-  if (level == LIBBPF_DEBUG) return 0;
-  char line[1024];
+// What libbpf said last, for the error that it leads to. Only the main thread loads.
+std::string& LastWarning() {
+  static std::string* const warning = new std::string;
+  return *warning;
+}
+
+int KeepWarning(libbpf_print_level level, const char* format, va_list arguments) {
+  if (level != LIBBPF_WARN) return 0;
+  char line[512];
   std::vsnprintf(line, sizeof(line), format, arguments);
-  spdlog::debug("libbpf: {}", line);
+  LastWarning() = std::string(absl::StripAsciiWhitespace(line));
   return 0;
 }
 
@@ -41,22 +47,19 @@ int64_t RingBytes(int64_t at_least) {
 }
 
 absl::Status LoadError(int error) {
-  switch (error) {
-    case EPERM:
-    case EACCES:
-      return absl::PermissionDeniedError(
-          "load the BPF programs: not permitted (they need CAP_BPF and CAP_NET_ADMIN: run as "
-          "root, or give both to the process)");
-    default:
-      return absl::ErrnoToStatus(
-          error, "load the BPF programs (they need Linux 5.8 or newer with CONFIG_BPF_SYSCALL)");
+  if (error == EPERM) {
+    return absl::PermissionDeniedError(
+        "load the BPF programs: not permitted (they need CAP_BPF and CAP_NET_ADMIN: run as root, "
+        "or give both to the process)");
   }
+  return absl::ErrnoToStatus(
+      error, absl::StrCat("load the BPF programs (they need Linux 5.8 or newer); libbpf says: ",
+                          LastWarning()));
 }
 
 // Hooks in the order in which they are tried.
 std::vector<Hook> HooksToTry(const NetworkInterface& interface, CaptureHook choice,
                              ph_direction direction, bool has_xdp) {
-  const bool xdp_is_possible = has_xdp && direction == PH_INGRESS;
   switch (choice) {
     case CaptureHook::kXdp:
       if (direction == PH_INGRESS) return {Hook::kXdp};
@@ -67,7 +70,8 @@ std::vector<Hook> HooksToTry(const NetworkInterface& interface, CaptureHook choi
       return {Hook::kClsact};
     default:
       // On virtual devices XDP costs the host more than it saves.
-      if (xdp_is_possible && interface.is_physical && interface.link_layer() == PH_LINK_ETHERNET) {
+      if (has_xdp && direction == PH_INGRESS && interface.is_physical &&
+          interface.link_layer() == PH_LINK_ETHERNET) {
         return {Hook::kXdp, Hook::kTcx, Hook::kClsact};
       }
       return {Hook::kTcx, Hook::kClsact};
@@ -82,7 +86,7 @@ BpfCapture::BpfCapture(packet_headers_bpf* skeleton, int64_t ring_bytes, bool ha
 BpfCapture::~BpfCapture() { packet_headers_bpf::destroy(skeleton_); }
 
 absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards, int64_t ring_bytes) {
-  libbpf_set_print(LogFromLibbpf);
+  libbpf_set_print(KeepWarning);
   packet_headers_bpf* skeleton = packet_headers_bpf::open();
   if (skeleton == nullptr) return LoadError(errno);
   const bool has_xdp =
@@ -98,6 +102,9 @@ absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards, in
   config.wakeup_bytes = static_cast<uint32_t>(capture->ring_bytes_ / 2);
   config.shed_bytes = static_cast<uint32_t>(capture->ring_bytes_ / 8 * 7);
   bpf_map__set_max_entries(skeleton->maps.ph_rings, shards);
+  // Before 5.10 all inner maps must be as large as the first.
+  bpf_map__set_max_entries(bpf_map__inner_map(skeleton->maps.ph_rings),
+                           static_cast<uint32_t>(capture->ring_bytes_));
   const int error = packet_headers_bpf::load(skeleton);
   if (error != 0) return LoadError(-error);
   capture->counters_.emplace(bpf_map__fd(skeleton->maps.ph_counters),
@@ -181,6 +188,13 @@ absl::StatusOr<Attachment> BpfCapture::Attach(const NetworkInterface& interface,
   return attachment;
 }
 
-void BpfCapture::AwaitDetached() { syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0); }
+void BpfCapture::AwaitDetached() {
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0) return;
+  // Not on hosts with nohz_full. A map of maps waits likewise for the programs that may still see
+  // what an element held before.
+  const uint32_t first = 0;
+  const int fd = rings_[first]->map_fd();
+  bpf_map_update_elem(bpf_map__fd(skeleton_->maps.ph_rings), &first, &fd, BPF_ANY);
+}
 
 }  // namespace packet_headers

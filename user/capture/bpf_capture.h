@@ -45,7 +45,7 @@ class BpfCapture {
   absl::StatusOr<Attachment> Attach(const NetworkInterface& interface, CaptureHook hook);
 
   // Returns when no program that was attached before can be running any more.
-  static void AwaitDetached();
+  void AwaitDetached();
 
   SettledFlows& settled_flows() { return *settled_flows_; }
   const SettledFlows& settled_flows() const { return *settled_flows_; }

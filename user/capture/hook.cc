@@ -23,7 +23,10 @@ constexpr uint32_t kBefore = 1U << 3;  // BPF_F_BEFORE; of no program in particu
 
 // "ph" in ASCII: what tells our clsact filters from those of others.
 constexpr uint32_t kClsactHandle = 0x7068;
-constexpr uint32_t kClsactPriority = 0x7068;
+
+// First of all filters, so that no verdict of another hides a packet from us; if a filter of
+// another kind holds that priority, behind it.
+constexpr uint32_t kClsactPriorities[] = {1, 0x7068};
 
 absl::Status AttachError(Hook hook, const NetworkInterface& interface, int error,
                          absl::string_view hint) {
@@ -117,22 +120,38 @@ class ClsactFilter : public HookLink {
     if (created != 0 && created != -EEXIST) {
       return AttachError(Hook::kClsact, interface, -created, "make the clsact qdisc");
     }
-    LIBBPF_OPTS(bpf_tc_opts, ours, .handle = kClsactHandle, .priority = kClsactPriority);
-    const bool left_by_us = bpf_tc_query(&hook, &ours) == 0;
-
-    auto filter = std::unique_ptr<ClsactFilter>(
-        new ClsactFilter(interface.ifindex, point, created == 0 || left_by_us));
-    LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program_fd,
-                .flags = left_by_us ? uint32_t{BPF_TC_F_REPLACE} : 0, .handle = kClsactHandle,
-                .priority = kClsactPriority);
-    const int error = bpf_tc_attach(&hook, &options);
-    if (error != 0) return AttachError(Hook::kClsact, interface, -error, "");
-    return filter;
+    bool own_qdisc = created == 0;
+    int error = 0;
+    for (const uint32_t priority : kClsactPriorities) {
+      LIBBPF_OPTS(bpf_tc_opts, ours, .handle = kClsactHandle, .priority = priority);
+      const bool left_by_us = bpf_tc_query(&hook, &ours) == 0;
+      own_qdisc |= left_by_us;
+      LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program_fd,
+                  .flags = left_by_us ? uint32_t{BPF_TC_F_REPLACE} : 0, .handle = kClsactHandle,
+                  .priority = priority);
+      error = bpf_tc_attach(&hook, &options);
+      if (error == 0) {
+        return std::make_unique<ClsactFilter>(interface.ifindex, point, priority, options.prog_id,
+                                              own_qdisc);
+      }
+    }
+    return AttachError(Hook::kClsact, interface, -error, "");
   }
+
+  ClsactFilter(uint32_t ifindex, bpf_tc_attach_point point, uint32_t priority, uint32_t program_id,
+               bool own_qdisc)
+      : ifindex_(ifindex),
+        point_(point),
+        priority_(priority),
+        program_id_(program_id),
+        own_qdisc_(own_qdisc) {}
 
   ~ClsactFilter() override {
     bpf_tc_hook hook = ClsactHook(ifindex_, point_);
-    LIBBPF_OPTS(bpf_tc_opts, options, .handle = kClsactHandle, .priority = kClsactPriority);
+    LIBBPF_OPTS(bpf_tc_opts, now, .handle = kClsactHandle, .priority = priority_);
+    // Another process of ours may have replaced it.
+    if (bpf_tc_query(&hook, &now) != 0 || now.prog_id != program_id_) return;
+    LIBBPF_OPTS(bpf_tc_opts, options, .handle = kClsactHandle, .priority = priority_);
     bpf_tc_detach(&hook, &options);
     if (own_qdisc_ && !ClsactHasFilters(ifindex_)) {
       hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
@@ -141,11 +160,10 @@ class ClsactFilter : public HookLink {
   }
 
  private:
-  ClsactFilter(uint32_t ifindex, bpf_tc_attach_point point, bool own_qdisc)
-      : ifindex_(ifindex), point_(point), own_qdisc_(own_qdisc) {}
-
   const uint32_t ifindex_;
   const bpf_tc_attach_point point_;
+  const uint32_t priority_;
+  const uint32_t program_id_;
   const bool own_qdisc_;
 };
 

@@ -17,7 +17,8 @@ enum class Hook { kXdp, kTcx, kClsact };
 
 const char* HookName(Hook hook);
 
-// A program at a hook of an interface, until it is destroyed. Other programs are never replaced.
+// A program at a hook of an interface, until it is destroyed. Programs of others are never
+// replaced.
 class HookLink {
  public:
   virtual ~HookLink() = default;

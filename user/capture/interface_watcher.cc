@@ -11,6 +11,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
@@ -22,6 +24,9 @@ namespace packet_headers {
 namespace {
 
 constexpr size_t kReceiveBytes = 64 * 1024;
+
+// On a host whose addresses never rest the caller comes back later.
+constexpr int kMostDumps = 5;
 
 absl::Status NetlinkError(absl::string_view tried) {
   return absl::ErrnoToStatus(errno, absl::StrCat(tried, " (rtnetlink)"));
@@ -39,16 +44,18 @@ void ForEachAttribute(const nlmsghdr* message, unsigned header_bytes, UseAttribu
   mnl_attr_parse(message, header_bytes, CallUse, &use);
 }
 
-bool IsPair(const nlattr* link_info) {
-  bool is_pair = false;
-  const auto look = [&is_pair](const nlattr* detail) {
+// Whether what such a device sends and receives passes the device of IFLA_LINK as it is: not of a
+// veth, whose IFLA_LINK is its peer, and not of a tunnel, whose packets are wrapped there.
+bool IsStacked(const nlattr* link_info) {
+  bool is_stacked = false;
+  const auto look = [&is_stacked](const nlattr* detail) {
     if (mnl_attr_get_type(detail) != IFLA_INFO_KIND) return;
     const absl::string_view kind = mnl_attr_get_str(detail);
-    is_pair = kind == "veth" || kind == "netkit";
+    is_stacked = kind == "vlan" || kind == "macvlan" || kind == "macvtap" || kind == "ipvlan";
   };
   UseAttribute use(look);
   mnl_attr_parse_nested(link_info, CallUse, &use);
-  return is_pair;
+  return is_stacked;
 }
 
 NetworkInterface ReadInterface(const nlmsghdr* message) {
@@ -58,7 +65,7 @@ NetworkInterface ReadInterface(const nlmsghdr* message) {
   interface.is_up = (info->ifi_flags & IFF_UP) != 0;
   interface.hardware_type = info->ifi_type;
   bool link_is_elsewhere = false;
-  bool is_pair = false;  // IFLA_LINK of a veth is its peer, not a device below it
+  bool is_stacked = false;
   ForEachAttribute(message, sizeof(*info), [&](const nlattr* attribute) {
     switch (mnl_attr_get_type(attribute)) {
       case IFLA_IFNAME:
@@ -74,16 +81,78 @@ NetworkInterface ReadInterface(const nlmsghdr* message) {
         link_is_elsewhere = true;
         break;
       case IFLA_LINKINFO:
-        is_pair = IsPair(attribute);
+        is_stacked = IsStacked(attribute);
         break;
       default:
         break;
     }
   });
-  if (link_is_elsewhere || is_pair || interface.lower == interface.ifindex) interface.lower = 0;
+  if (link_is_elsewhere || !is_stacked) interface.lower = 0;
   interface.is_physical =
       access(absl::StrCat("/sys/class/net/", interface.name, "/device").c_str(), F_OK) == 0;
   return interface;
+}
+
+std::optional<MappedAddress> ReadAddress(const nlmsghdr* message) {
+  const auto* info = static_cast<const ifaddrmsg*>(mnl_nlmsg_get_payload(message));
+  // Of a point-to-point interface IFA_ADDRESS is the peer's and IFA_LOCAL ours.
+  const nlattr* own = nullptr;
+  ForEachAttribute(message, sizeof(*info), [&own](const nlattr* attribute) {
+    const uint16_t type = mnl_attr_get_type(attribute);
+    if (type == IFA_LOCAL || (type == IFA_ADDRESS && own == nullptr)) own = attribute;
+  });
+  if (own == nullptr) return std::nullopt;
+  MappedAddress address;
+  if (info->ifa_family == AF_INET && mnl_attr_get_payload_len(own) == 4) {
+    __be32 ipv4;
+    std::memcpy(&ipv4, mnl_attr_get_payload(own), sizeof(ipv4));
+    ph_map_ipv4(address.data(), ipv4);
+  } else if (info->ifa_family == AF_INET6 && mnl_attr_get_payload_len(own) == 16) {
+    std::memcpy(address.data(), mnl_attr_get_payload(own), address.size());
+  } else {
+    return std::nullopt;
+  }
+  return address;
+}
+
+// One answer to RTM_GET*, in which `read` gets each message. A socket for each, since one that was
+// left in the middle of an answer would mix it into the next.
+int TryDump(uint16_t type, absl::FunctionRef<void(const nlmsghdr*)> read) {
+  const std::unique_ptr<mnl_socket, int (*)(mnl_socket*)> socket(
+      mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC), mnl_socket_close);
+  if (socket == nullptr || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) != 0) return -1;
+  char buffer[kReceiveBytes];
+  nlmsghdr* request = mnl_nlmsg_put_header(buffer);
+  request->nlmsg_type = type;
+  request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+  auto* general = static_cast<rtgenmsg*>(mnl_nlmsg_put_extra_header(request, sizeof(rtgenmsg)));
+  general->rtgen_family = AF_UNSPEC;
+  if (mnl_socket_sendto(socket.get(), request, request->nlmsg_len) < 0) return -1;
+  const auto callback = [](const nlmsghdr* message, void* context) {
+    (*static_cast<absl::FunctionRef<void(const nlmsghdr*)>*>(context))(message);
+    return MNL_CB_OK;
+  };
+  int more = MNL_CB_OK;
+  while (more > MNL_CB_STOP) {
+    const ssize_t size = mnl_socket_recvfrom(socket.get(), buffer, sizeof(buffer));
+    if (size < 0) return -1;
+    more = mnl_cb_run(buffer, size, 0, mnl_socket_get_portid(socket.get()), callback, &read);
+  }
+  return more;
+}
+
+// What `parse` makes of all messages, or an error. What changes while it is listed makes the kernel
+// say so, and the list begin anew.
+template <typename Result>
+absl::StatusOr<Result> Dump(uint16_t type,
+                            absl::FunctionRef<void(const nlmsghdr*, Result&)> parse) {
+  for (int attempt = 1;; ++attempt) {
+    Result result;
+    if (TryDump(type, [&](const nlmsghdr* message) { parse(message, result); }) >= 0) {
+      return result;
+    }
+    if (errno != EINTR || attempt == kMostDumps) return NetlinkError("list interfaces");
+  }
 }
 
 }  // namespace
@@ -102,11 +171,8 @@ absl::StatusOr<InterfaceWatcher::Socket> InterfaceWatcher::OpenSocket(unsigned g
 absl::StatusOr<std::unique_ptr<InterfaceWatcher>> InterfaceWatcher::Open() {
   absl::StatusOr<Socket> events = OpenSocket(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
   if (!events.ok()) return events.status();
-  absl::StatusOr<Socket> queries = OpenSocket(0);
-  if (!queries.ok()) return queries.status();
   fcntl(mnl_socket_get_fd(events->get()), F_SETFL, O_NONBLOCK);
-  return std::unique_ptr<InterfaceWatcher>(
-      new InterfaceWatcher(*std::move(events), *std::move(queries)));
+  return std::unique_ptr<InterfaceWatcher>(new InterfaceWatcher(*std::move(events)));
 }
 
 int InterfaceWatcher::fd() const { return mnl_socket_get_fd(events_.get()); }
@@ -118,66 +184,19 @@ void InterfaceWatcher::Acknowledge() {
   }
 }
 
-absl::Status InterfaceWatcher::Dump(uint16_t type, unsigned char family,
-                                    const std::function<void(const nlmsghdr*)>& use) {
-  char buffer[kReceiveBytes];
-  nlmsghdr* request = mnl_nlmsg_put_header(buffer);
-  request->nlmsg_type = type;
-  request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-  request->nlmsg_seq = ++sequence_;
-  auto* general = static_cast<rtgenmsg*>(mnl_nlmsg_put_extra_header(request, sizeof(rtgenmsg)));
-  general->rtgen_family = family;
-  if (mnl_socket_sendto(queries_.get(), request, request->nlmsg_len) < 0) {
-    return NetlinkError("ask for interfaces");
-  }
-  const auto callback = [](const nlmsghdr* message, void* context) {
-    (*static_cast<const std::function<void(const nlmsghdr*)>*>(context))(message);
-    return MNL_CB_OK;
-  };
-  int more = MNL_CB_OK;
-  while (more > MNL_CB_STOP) {
-    const ssize_t size = mnl_socket_recvfrom(queries_.get(), buffer, sizeof(buffer));
-    if (size < 0) return NetlinkError("list interfaces");
-    more = mnl_cb_run(buffer, size, sequence_, mnl_socket_get_portid(queries_.get()), callback,
-                      const_cast<std::function<void(const nlmsghdr*)>*>(&use));
-  }
-  return more == MNL_CB_ERROR ? NetlinkError("list interfaces") : absl::OkStatus();
-}
-
 absl::StatusOr<std::vector<NetworkInterface>> InterfaceWatcher::ListInterfaces() {
-  std::vector<NetworkInterface> interfaces;
-  const absl::Status status = Dump(RTM_GETLINK, AF_UNSPEC, [&interfaces](const nlmsghdr* message) {
-    if (message->nlmsg_type == RTM_NEWLINK) interfaces.push_back(ReadInterface(message));
-  });
-  if (!status.ok()) return status;
-  return interfaces;
+  return Dump<std::vector<NetworkInterface>>(
+      RTM_GETLINK, [](const nlmsghdr* message, std::vector<NetworkInterface>& interfaces) {
+        if (message->nlmsg_type == RTM_NEWLINK) interfaces.push_back(ReadInterface(message));
+      });
 }
 
 absl::StatusOr<LocalAddresses> InterfaceWatcher::ListAddresses() {
-  LocalAddresses addresses;
-  const absl::Status status = Dump(RTM_GETADDR, AF_UNSPEC, [&addresses](const nlmsghdr* message) {
-    const auto* info = static_cast<const ifaddrmsg*>(mnl_nlmsg_get_payload(message));
-    // Of a point-to-point interface IFA_ADDRESS is the peer's and IFA_LOCAL ours.
-    const nlattr* own = nullptr;
-    ForEachAttribute(message, sizeof(*info), [&own](const nlattr* attribute) {
-      const uint16_t type = mnl_attr_get_type(attribute);
-      if (type == IFA_LOCAL || (type == IFA_ADDRESS && own == nullptr)) own = attribute;
-    });
-    if (own == nullptr) return;
-    MappedAddress address;
-    if (info->ifa_family == AF_INET && mnl_attr_get_payload_len(own) == 4) {
-      __be32 ipv4;
-      std::memcpy(&ipv4, mnl_attr_get_payload(own), sizeof(ipv4));
-      ph_map_ipv4(address.data(), ipv4);
-    } else if (info->ifa_family == AF_INET6 && mnl_attr_get_payload_len(own) == 16) {
-      std::memcpy(address.data(), mnl_attr_get_payload(own), address.size());
-    } else {
-      return;
+  return Dump<LocalAddresses>(RTM_GETADDR, [](const nlmsghdr* message, LocalAddresses& addresses) {
+    if (const std::optional<MappedAddress> address = ReadAddress(message)) {
+      addresses.insert(*address);
     }
-    addresses.insert(address);
   });
-  if (!status.ok()) return status;
-  return addresses;
 }
 
 }  // namespace packet_headers

@@ -4,7 +4,6 @@
 #define PACKET_HEADERS_USER_CAPTURE_INTERFACE_WATCHER_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -14,7 +13,6 @@
 #include "user/flow/local_addresses.h"
 
 struct mnl_socket;
-struct nlmsghdr;
 
 namespace packet_headers {
 
@@ -41,16 +39,10 @@ class InterfaceWatcher {
   };
   using Socket = std::unique_ptr<mnl_socket, Close>;
 
-  InterfaceWatcher(Socket events, Socket queries)
-      : events_(std::move(events)), queries_(std::move(queries)) {}
+  explicit InterfaceWatcher(Socket events) : events_(std::move(events)) {}
 
   static absl::StatusOr<Socket> OpenSocket(unsigned groups);
-  absl::Status Dump(uint16_t type, unsigned char family,
-                    const std::function<void(const nlmsghdr*)>& use);
-
   Socket events_;
-  Socket queries_;
-  uint32_t sequence_ = 0;
 };
 
 }  // namespace packet_headers

@@ -38,6 +38,10 @@ class SettledFlows : public KernelFlows {
     int64_t since_ns;  // when they became so many
   };
 
+  // Whether the kernel has let go of the flow, or now does. Notes what it sent.
+  bool IsOver(const Key& key, Activity& activity, int64_t now_ns, int64_t idle_ns)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   const int map_;
   uint32_t* const any_settled_;
   mutable absl::Mutex mutex_;

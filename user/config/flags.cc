@@ -10,12 +10,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "packet_headers/kernel_config.h"
 #include "user/config/go_values.h"
 
 namespace packet_headers {
 namespace {
-
-constexpr int64_t kMaxShards = 64;
 
 template <typename Enum>
 struct EnumValue {
@@ -81,8 +80,8 @@ absl::StatusOr<std::string> ParseFileName(absl::string_view text) {
 absl::StatusOr<int64_t> ParseShards(absl::string_view text) {
   const absl::StatusOr<int64_t> shards = ParseGoInt(text);
   if (!shards.ok()) return shards;
-  if (*shards < 0 || *shards > kMaxShards) {
-    return absl::InvalidArgumentError(absl::StrCat("must be 0 to ", kMaxShards));
+  if (*shards < 0 || *shards > PH_MAX_SHARDS) {
+    return absl::InvalidArgumentError(absl::StrCat("must be 0 to ", PH_MAX_SHARDS));
   }
   return shards;
 }

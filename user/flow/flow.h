@@ -56,6 +56,9 @@ struct Flow : FlowEntry {
   // Whether nothing but stragglers is expected.
   bool closed() const { return reset || (fin[PH_INGRESS] && fin[PH_EGRESS]); }
 
+  // Whether the local socket is at its end, whatever may be forged.
+  bool closed_by_host() const { return reset_by_host || (fin[PH_INGRESS] && fin[PH_EGRESS]); }
+
   uint64_t id = 0;
   int64_t first_ns = 0;  // monotonic time of the first packet
   int64_t last_ns = 0;   // and of the latest
@@ -67,8 +70,9 @@ struct Flow : FlowEntry {
   LinkType link_type = LinkType::kEthernet;
   bool fin[PH_DIRECTIONS] = {};
   bool reset = false;
-  bool foreign = false;      // the host sent of it what no local socket had made
-  bool hide_remote = false;  // the remote address is to be anonymised
+  bool reset_by_host = false;  // by the owning socket
+  bool foreign = false;        // the host sent of it what no local socket had made
+  bool hide_remote = false;    // the remote address is to be anonymised
 
   // Of a capturing flow: an inbound SYN that is either a new connection on the tuple or, from
   // whoever guessed the tuple, nothing (RFC 5961, 4.2). The next packet of the host tells.
@@ -80,7 +84,7 @@ struct EndedFlow : FlowEntry {
 
   ph_counter reason = PH_LATE;  // under which its later packets are counted
   uint32_t later_packets = 0;
-  bool settled = false;  // the kernel was told
+  int64_t settled_ns = 0;  // when the kernel was told last; 0: never
 };
 
 }  // namespace packet_headers

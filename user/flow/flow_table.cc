@@ -61,12 +61,13 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
 
 FlowTable::~FlowTable() {
   FinishAll();
+  ended_.Splice(ended_timed_);
   while (AgeNode* oldest = ended_.front()) Remove(*static_cast<EndedFlow*>(oldest));
 }
 
 void FlowTable::OnRecord(const void* data, size_t size) {
   if (const std::optional<Packet> packet = DecodeRecord(data, size)) {
-    latest_ns_ = packet->time_ns();
+    latest_ns_ = std::max(latest_ns_, packet->time_ns());
     Dispatch(*packet);
   } else {
     const auto* record = static_cast<const ph_header_record*>(data);
@@ -102,7 +103,6 @@ void FlowTable::Begin(const Packet& packet) {
   }
   std::unique_ptr<Flow> flow = NewFlow(packet);
   if (flow == nullptr) {
-    Bump(stats_.refused_by_memory);
     books_.Count(packet.record->ifindex, packet.direction(), PH_MEMORY_LIMIT);
     RefuseForGood(packet);
     return;
@@ -116,6 +116,7 @@ void FlowTable::Begin(const Packet& packet) {
 // memory again; what strangers send must not take the memory that is left.
 void FlowTable::RefuseForGood(const Packet& packet) {
   if (packet.cookie() == 0 || packet.IsSynAck()) return;
+  Bump(stats_.refused_by_memory);
   auto refused =
       std::make_unique<EndedFlow>(packet.key, packet.record->flow_hash, FlowState::kEnded);
   finished_.Add(packet.cookie());
@@ -234,7 +235,7 @@ void FlowTable::OnEnded(EndedFlow& flow, const Packet& packet) {
                                            (packet.cookie() != 0 || packet.IsSynAck());
   if (is_new) {
     // When it was settled, the SYN may have passed the hook already.
-    if (flow.settled) kernel_.Unsettle(flow.key);
+    if (flow.settled_ns != 0) kernel_.Unsettle(flow.key);
     Remove(flow);
     Begin(packet);
     return;
@@ -243,7 +244,7 @@ void FlowTable::OnEnded(EndedFlow& flow, const Packet& packet) {
   if (packet.Is(PH_TCP_FIN | PH_TCP_RST)) {
     timers_.Schedule(flow, packet.time_ns() + kTimeWaitNs);
   }
-  if (++flow.later_packets >= kLaterPacketsToSettle) Settle(flow);
+  if (++flow.later_packets >= kLaterPacketsToSettle) Settle(flow, packet.time_ns());
 }
 
 std::unique_ptr<Flow> FlowTable::NewFlow(const Packet& packet) {
@@ -269,11 +270,14 @@ void FlowTable::InsertEmbryonic(std::unique_ptr<Flow> flow) {
 
 void FlowTable::InsertEnded(std::unique_ptr<EndedFlow> flow) {
   if (!budget_.TryReserve(sizeof(EndedFlow))) return;
-  ended_.PushBack(*flow);
+  // Those that will go anyway are the first to be pushed out.
+  const bool is_timed = flow->deadline_ns() != 0;
+  (is_timed ? ended_timed_ : ended_).PushBack(*flow);
   Bump(stats_.ended);
   entries_.insert(flow.release());
   if (stats_.ended.load(std::memory_order_relaxed) > options_.max_ended_flows) {
-    Remove(*static_cast<EndedFlow*>(ended_.front()));
+    AgeNode* oldest = ended_timed_.empty() ? ended_.front() : ended_timed_.front();
+    Remove(*static_cast<EndedFlow*>(oldest));
   }
 }
 
@@ -321,6 +325,7 @@ FlowTable::Kept FlowTable::Append(Flow& flow, const Packet& packet) {
   }
   flow.fin[record.direction] |= packet.Is(PH_TCP_FIN);
   flow.reset |= packet.Is(PH_TCP_RST);
+  flow.reset_by_host |= packet.Is(PH_TCP_RST) && packet.cookie() != 0;
   // RSTs of closed ports and SYN cookies have no socket either, and are the host's own.
   flow.foreign |=
       packet.egress() && packet.cookie() == 0 && !packet.Is(PH_TCP_RST) && !packet.IsSynAck();
@@ -351,7 +356,9 @@ void FlowTable::Submit(Flow& flow, bool last) {
 
 void FlowTable::Finish(Flow& flow, Afterwards afterwards, ph_counter later_reason) {
   MergeSuccessor(flow);
-  finished_.Add(flow.cookie);
+  // What a socket says after its end an ended flow catches. That the other side sent a RST is no
+  // end: it may be forged.
+  if (!flow.closed_by_host()) finished_.Add(flow.cookie);
   if (flow.packet_count > 0) Submit(flow, /*last=*/true);
   limit_.Leave();
   Bump(stats_.captures_finished);
@@ -380,13 +387,15 @@ void FlowTable::Retire(Flow& flow, ph_counter later_reason, Afterwards afterward
   }
   Remove(flow);
   if (ended == nullptr) return;
-  if (afterwards == Afterwards::kSettle) Settle(*ended);
+  if (afterwards == Afterwards::kSettle) Settle(*ended, latest_ns_);
   InsertEnded(std::move(ended));
 }
 
-void FlowTable::Settle(EndedFlow& flow) {
-  if (flow.settled) return;
-  flow.settled = true;
+void FlowTable::Settle(EndedFlow& flow, int64_t now_ns) {
+  // Records that were on their way come for a moment; later ones tell that the kernel has
+  // forgotten the flow, because it paused or a SYN passed.
+  if (flow.settled_ns != 0 && now_ns - flow.settled_ns < kSettledAgainNs) return;
+  flow.settled_ns = now_ns;
   kernel_.Settle(flow.key);
 }
 
@@ -417,6 +426,7 @@ ph_counter FlowTable::ReasonToDrop(const Flow& flow) const {
 }
 
 void FlowTable::Advance(int64_t now_ns) {
+  latest_ns_ = std::max(latest_ns_, now_ns);
   timers_.Advance(now_ns, [this, now_ns](TimerNode& timer) {
     OnTimer(static_cast<FlowEntry&>(timer), now_ns);
   });

@@ -35,6 +35,9 @@ inline constexpr uint32_t kMaxUnnamedPackets = 256;
 // From so many packets after its end on, a flow is worth an entry in the kernel.
 inline constexpr uint32_t kLaterPacketsToSettle = 4;
 
+// So long after it was settled no record of a flow can be on its way any more.
+inline constexpr int64_t kSettledAgainNs = 1'000'000'000;
+
 struct FlowOptions {
   int64_t capture_duration_ns = 0;
   int64_t flow_timeout_ns = 0;
@@ -87,7 +90,7 @@ struct FlowStats {
   std::atomic<int64_t> capturing{0};
   std::atomic<int64_t> ended{0};
   std::atomic<uint64_t> captures_started{0};
-  std::atomic<uint64_t> captures_finished{0};  // files handed over
+  std::atomic<uint64_t> captures_finished{0};
   std::atomic<uint64_t> refused_by_limit{0};   // -maxflows
   std::atomic<uint64_t> refused_by_memory{0};  // -maxheap
   std::atomic<uint64_t> expired{0};            // timers that ended a flow
@@ -115,7 +118,7 @@ class FlowTable {
   // One record of the ring, which may hold anything.
   void OnRecord(const void* data, size_t size);
 
-  // The time of the latest record.
+  // The latest time that a record or Advance() told of.
   int64_t latest_ns() const { return latest_ns_; }
 
   // Ends what has expired, once all records before `now_ns` have come.
@@ -170,7 +173,7 @@ class FlowTable {
   void Drop(Flow& flow, ph_counter reason, Afterwards afterwards);
   // Removes a live flow, and leaves what Afterwards says in its place.
   void Retire(Flow& flow, ph_counter later_reason, Afterwards afterwards);
-  void Settle(EndedFlow& flow);
+  void Settle(EndedFlow& flow, int64_t now_ns);
   void MergeSuccessor(Flow& flow);
   void Submit(Flow& flow, bool last);
   void Remove(FlowEntry& entry);
@@ -190,10 +193,11 @@ class FlowTable {
   ChunkPool pool_;
   RecordEncoder encoder_;
   TimerWheel timers_;
-  RecentCookies finished_;  // of flows that were handed over or refused
+  RecentCookies finished_;  // of open sockets whose capture is over or was refused
   IntrusiveList<AgeNode> embryonic_;
   IntrusiveList<AgeNode> capturing_;
-  IntrusiveList<AgeNode> ended_;
+  IntrusiveList<AgeNode> ended_;                                    // until pushed out
+  IntrusiveList<AgeNode> ended_timed_;                              // with a timer
   absl::flat_hash_set<FlowEntry*, EntryHash, EntryEqual> entries_;  // owned
   int64_t embryonic_chunks_ = 0;
   int64_t jobs_outstanding_ = 0;

@@ -23,9 +23,11 @@ constexpr int64_t kSecondNs = 1'000'000'000;
 }  // namespace
 
 Shard::Shard(uint32_t index, const FlowOptions& options, RecordSource& source, MemoryBudget& budget,
-             FlowLimit& limit, KernelFlows& kernel, Publisher& publisher)
+             FlowLimit& limit, KernelFlows& kernel, Publisher& publisher,
+             std::shared_ptr<const LocalAddresses> local_addresses)
     : stream_(options.stream),
       source_(source),
+      local_addresses_(std::move(local_addresses)),
       table_(options, index, MonotonicNow(), budget, limit, books_, stats_, kernel,
              [this, &publisher](FileJob job) {
                job.done = &done_;
@@ -52,9 +54,9 @@ void Shard::Run() {
     if (now_ns >= next_second_ns) {
       next_second_ns = now_ns + kSecondNs;
       table_.set_wall_offset_ns(WallOffset());
-      table_.set_local_addresses(local_addresses_.load());
       if (stream_) table_.FlushStreams();
     }
+    table_.set_local_addresses(local_addresses_.load());
     const size_t records = drain();
     table_.Advance(records < kMostInDrain ? now_ns : table_.latest_ns());
     for (FileJob& job : done_.Take(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));

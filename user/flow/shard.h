@@ -22,7 +22,8 @@ class Shard {
  public:
   // Starts the thread. All that is referred to outlives the shard.
   Shard(uint32_t index, const FlowOptions& options, RecordSource& source, MemoryBudget& budget,
-        FlowLimit& limit, KernelFlows& kernel, Publisher& publisher);
+        FlowLimit& limit, KernelFlows& kernel, Publisher& publisher,
+        std::shared_ptr<const LocalAddresses> local_addresses);
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
   ~Shard() { Finish(); }

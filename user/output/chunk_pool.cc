@@ -41,7 +41,13 @@ void ChunkPool::SlabList::Remove(Slab* slab) {
   if (slab->next != nullptr) slab->next->previous = slab->previous;
 }
 
+void ChunkPool::AddIdle(int64_t bytes) {
+  idle_bytes_ += bytes;
+  budget_.AddIdle(bytes);
+}
+
 ChunkPool::~ChunkPool() {
+  AddIdle(-idle_bytes_);
   for (SlabList* list : {&partial_, &idle_, &full_}) {
     while (Slab* slab = list->first) {
       list->Remove(slab);
@@ -79,7 +85,7 @@ Chunk* ChunkPool::Allocate() {
     slab = idle_.first;
     if (slab != nullptr) {
       idle_.Remove(slab);
-      idle_bytes_ -= kSlabBytes;
+      AddIdle(-static_cast<int64_t>(kSlabBytes));
     } else {
       slab = MapSlab();
       if (slab == nullptr) return nullptr;
@@ -117,7 +123,7 @@ void ChunkPool::Free(ChunkList&& list) {
         UnmapSlab(slab);
       } else {
         idle_.PushFront(slab);
-        idle_bytes_ += kSlabBytes;
+        AddIdle(kSlabBytes);
       }
     }
     chunk = next;

@@ -83,6 +83,7 @@ class ChunkPool {
     void Remove(Slab* slab);
   };
 
+  void AddIdle(int64_t bytes);
   Slab* MapSlab();
   void UnmapSlab(Slab* slab);
 

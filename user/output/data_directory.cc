@@ -122,7 +122,9 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
     return absl::ErrnoToStatus(errno, absl::StrCat("open the data directory ", path));
   }
   // Permissions don't tell of a read-only file system, nor of one that takes no files.
-  const UniqueFd probe(openat(root.get(), kProbeName, O_WRONLY | O_CREAT | O_CLOEXEC, kFileMode));
+  unlinkat(root.get(), kProbeName, 0);
+  const UniqueFd probe(openat(root.get(), kProbeName,
+                              O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kFileMode));
   if (!probe.valid()) {
     return absl::ErrnoToStatus(errno, absl::StrCat("make a file in the data directory ", path));
   }

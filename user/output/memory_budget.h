@@ -24,8 +24,13 @@ class MemoryBudget {
 
   void Release(int64_t bytes) { used_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
 
+  // Notes that `bytes` of what is reserved became free for reuse, or with a minus sign were reused.
+  void AddIdle(int64_t bytes) { idle_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
+
   // From here on no new flow is taken, so that the open ones can go on.
-  bool nearly_exhausted() const { return used_bytes() > limit_bytes_ / 8 * 7; }
+  bool nearly_exhausted() const {
+    return used_bytes() - idle_bytes_.load(std::memory_order_relaxed) > limit_bytes_ / 8 * 7;
+  }
 
   int64_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
   int64_t limit_bytes() const { return limit_bytes_; }
@@ -33,6 +38,7 @@ class MemoryBudget {
  private:
   const int64_t limit_bytes_;
   std::atomic<int64_t> used_bytes_{0};
+  std::atomic<int64_t> idle_bytes_{0};
 };
 
 }  // namespace packet_headers

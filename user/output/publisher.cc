@@ -32,8 +32,9 @@ class SyncedFolders {
   explicit SyncedFolders(bool whole_file_system) : whole_file_system_(whole_file_system) {}
 
   absl::Status SyncFile(HiddenFile& file) {
-    if (!whole_file_system_) return file.Sync();
-    return Once(file.folder(), bytes_, syncfs);
+    // It also reports what went wrong with files of others.
+    if (whole_file_system_ && Once(file.folder(), bytes_, syncfs).ok()) return absl::OkStatus();
+    return file.Sync();
   }
 
   absl::Status SyncNames(const DateFolder& folder) { return Once(folder, names_, fsync); }
@@ -131,9 +132,11 @@ absl::Status Publisher::WriteRecords(const FileJob& job, OpenFile& open) {
   absl::Status status;
   const auto write_piece = [&] {
     const OrderedPcapRecords ordered = OrderPcapRecords(piece, &open.last_time_ns);
-    status.Update(open.file->Append(absl::string_view(piece).substr(0, ordered.bytes)));
+    if (status.ok()) {
+      status = open.file->Append(absl::string_view(piece).substr(0, ordered.bytes));
+    }
     stats_.times_raised += ordered.raised_times;
-    stats_.bytes_written += ordered.bytes;
+    if (status.ok()) stats_.bytes_written += ordered.bytes;
     piece.erase(0, ordered.bytes);
   };
   job.records.ForEachPiece([&](absl::string_view bytes) {
@@ -148,6 +151,7 @@ Publisher::OpenFile Publisher::Write(const FileJob& job) {
   auto stream = streams_.extract(job.flow_id);
   OpenFile open = stream.empty() ? Begin(job) : std::move(stream.mapped());
   if (open.status.ok()) open.status = WriteRecords(job, open);
+  if (!open.status.ok()) open.file = nullptr;  // gives its space back
   return open;
 }
 

@@ -18,8 +18,8 @@ class RecordEncoder {
   explicit RecordEncoder(uint32_t max_header_bytes) : max_header_bytes_(max_header_bytes) {}
 
   // The pcap record of `record`, whose bounds have been checked, with the time `time_ns` since the
-  // Unix epoch. A VLAN tag that the kernel had stripped is put back. With `hide_remote` nothing
-  // that is left tells the remote address beyond its netblock. Valid until the next call.
+  // Unix epoch. A VLAN tag that the kernel had stripped is put back. With `hide_remote` the
+  // remote address is anonymised (HideRemoteNetblock). Valid until the next call.
   absl::string_view Encode(const ph_header_record& record, int64_t time_ns, bool hide_remote);
 
  private:

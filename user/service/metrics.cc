@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstring>
 #include <exception>
 #include <utility>
 
@@ -256,7 +257,7 @@ class Collector : public prometheus::Collectable {
 };
 
 // Go's form of an address as civetweb wants it, after a try to bind that says why it can't be had.
-absl::StatusOr<std::string> CheckListenAddress(const std::string& address) {
+absl::StatusOr<std::string> ListenAddress(const std::string& address) {
   const auto error = [&address](absl::string_view why) {
     return absl::InvalidArgumentError(absl::StrCat("serve metrics on ", address, ": ", why,
                                                    " (-prometheusx.listen-address sets where)"));
@@ -281,8 +282,9 @@ absl::StatusOr<std::string> CheckListenAddress(const std::string& address) {
   const UniqueFd probe(socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int yes = 1;
   setsockopt(probe.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-  if (bind(probe.get(), found->ai_addr, found->ai_addrlen) != 0 || listen(probe.get(), 1) != 0) {
-    return error(absl::ErrnoToStatus(errno, "").message());
+  if (!probe.valid() || bind(probe.get(), found->ai_addr, found->ai_addrlen) != 0 ||
+      listen(probe.get(), 1) != 0) {
+    return error(std::strerror(errno));
   }
   if (host.empty()) return port;
   char numeric[NI_MAXHOST];
@@ -295,14 +297,17 @@ absl::StatusOr<std::string> CheckListenAddress(const std::string& address) {
 
 }  // namespace
 
+absl::Status CheckMetricsAddress(const std::string& address) {
+  return ListenAddress(address).status();
+}
+
 absl::btree_map<std::string, CountersByDirection> ReadBooks(const Observed& observed) {
   absl::flat_hash_map<uint32_t, CountersByDirection> user;
   for (const auto& shard : observed.shards) shard->books().AddTo(user);
   return observed.interfaces.Join(user);
 }
 
-bool LogBooks(const absl::btree_map<std::string, CountersByDirection>& books) {
-  bool balanced = true;
+void LogBooks(const absl::btree_map<std::string, CountersByDirection>& books) {
   for (const auto& [name, directions] : books) {
     for (int direction = 0; direction < PH_DIRECTIONS; ++direction) {
       const CounterArray& counters = directions[direction];
@@ -315,16 +320,14 @@ bool LogBooks(const absl::btree_map<std::string, CountersByDirection>& books) {
       }
       const int64_t unaccounted = Unaccounted(counters);
       absl::StrAppend(&line, " unaccounted=", unaccounted);
-      balanced &= unaccounted == 0;
       spdlog::log(unaccounted == 0 ? spdlog::level::info : spdlog::level::err, "{}", line);
     }
   }
-  return balanced;
 }
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& address,
                                                                     const Observed& observed) {
-  absl::StatusOr<std::string> where = CheckListenAddress(address);
+  absl::StatusOr<std::string> where = ListenAddress(address);
   if (!where.ok()) return where.status();
   std::unique_ptr<MetricsServer> server(new MetricsServer());
   server->collector_ = std::make_shared<Collector>(observed);

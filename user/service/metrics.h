@@ -33,9 +33,12 @@ struct Observed {
 // The books of every interface, kernel and user space joined, by interface name.
 absl::btree_map<std::string, CountersByDirection> ReadBooks(const Observed& observed);
 
-// Logs a line for each interface and direction: what its hooks saw, and where that went. Returns
-// whether all of it is accounted for.
-bool LogBooks(const absl::btree_map<std::string, CountersByDirection>& books);
+// Logs a line for each interface and direction: what its hooks saw, and where that went. What is
+// not accounted for is an error.
+void LogBooks(const absl::btree_map<std::string, CountersByDirection>& books);
+
+// Whether metrics can be served at `address`, in Go's form as below.
+absl::Status CheckMetricsAddress(const std::string& address);
 
 // Serves /metrics from threads of its own until it is destroyed. Everything is read when it is
 // asked for.

@@ -16,25 +16,28 @@ absl::StatusOr<UniqueFd> CatchStopSignals() {
   sigemptyset(&stop);
   sigaddset(&stop, SIGTERM);
   sigaddset(&stop, SIGINT);
+  sigaddset(&stop, SIGHUP);
   sigprocmask(SIG_BLOCK, &stop, nullptr);
   UniqueFd fd(signalfd(-1, &stop, SFD_CLOEXEC));
   if (!fd.valid()) return absl::ErrnoToStatus(errno, "catch signals");
   return fd;
 }
 
-const char* TakeStopSignal(const UniqueFd& signals) {
-  // First the handler, so that no second signal meets the default.
+int TakeStopSignal(const UniqueFd& signals) {
+  signalfd_siginfo taken = {};
+  if (read(signals.get(), &taken, sizeof(taken)) != sizeof(taken)) return SIGTERM;
+  return static_cast<int>(taken.ssi_signo);
+}
+
+void ExitOnInterrupt() {
+  // First the handler, so that no signal meets the default.
   struct sigaction at_once = {};
   at_once.sa_handler = [](int) { _exit(128 + SIGINT); };
   sigaction(SIGINT, &at_once, nullptr);
-
-  signalfd_siginfo taken = {};
-  const bool known = read(signals.get(), &taken, sizeof(taken)) == sizeof(taken);
   sigset_t interrupt;
   sigemptyset(&interrupt);
   sigaddset(&interrupt, SIGINT);
   sigprocmask(SIG_UNBLOCK, &interrupt, nullptr);
-  return known && taken.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM";
 }
 
 }  // namespace packet_headers

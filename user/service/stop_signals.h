@@ -8,13 +8,15 @@
 
 namespace packet_headers {
 
-// Turns SIGTERM and SIGINT into a descriptor that becomes readable, and ignores SIGPIPE. To be
-// called before there are other threads, which inherit it.
+// Turns SIGTERM, SIGINT and SIGHUP into a descriptor that becomes readable, and ignores SIGPIPE. To
+// be called before there are other threads, which inherit it.
 absl::StatusOr<UniqueFd> CatchStopSignals();
 
-// Takes the signal that made the descriptor readable and returns its name. From now on SIGINT ends
-// the process at once, with exit code 130.
-const char* TakeStopSignal(const UniqueFd& signals);
+// Takes the signal that made the descriptor readable and returns its number.
+int TakeStopSignal(const UniqueFd& signals);
+
+// From now on SIGINT ends the process at once, with exit code 130.
+void ExitOnInterrupt();
 
 }  // namespace packet_headers
 
