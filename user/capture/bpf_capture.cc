@@ -53,7 +53,7 @@ absl::Status LoadError(int error) {
         "or give both to the process)");
   }
   return absl::ErrnoToStatus(
-      error, absl::StrCat("load the BPF programs (they need Linux 5.8 or newer); libbpf says: ",
+      error, absl::StrCat("load the BPF programs (they need Linux 5.10 or newer); libbpf says: ",
                           LastWarning()));
 }
 
@@ -102,9 +102,6 @@ absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards, in
   config.wakeup_bytes = static_cast<uint32_t>(capture->ring_bytes_ / 2);
   config.shed_bytes = static_cast<uint32_t>(capture->ring_bytes_ / 8 * 7);
   bpf_map__set_max_entries(skeleton->maps.ph_rings, shards);
-  // Before 5.10 all inner maps must be as large as the first.
-  bpf_map__set_max_entries(bpf_map__inner_map(skeleton->maps.ph_rings),
-                           static_cast<uint32_t>(capture->ring_bytes_));
   const int error = packet_headers_bpf::load(skeleton);
   if (error != 0) return LoadError(-error);
   capture->counters_.emplace(bpf_map__fd(skeleton->maps.ph_counters),
