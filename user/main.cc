@@ -223,7 +223,7 @@ void Daemon::UpdateInterfaces() {
 }
 
 void Daemon::RunUntilStopped() {
-  spdlog::info("metrics on port {}", metrics_->port());
+  spdlog::info("metrics on {} (port {})", config_.metrics_address, metrics_->port());
   spdlog::info("files go to {}/YYYY/MM/DD/<uuid>.pcap", config_.data_dir);
   spdlog::info("ready: capturing on {} interface(s)", interfaces_.Attached().size());
   int64_t stop_ns = kNever;
@@ -249,7 +249,7 @@ void Daemon::RunUntilStopped() {
       // A second signal ends the wait of the first, a second Ctrl-C the process.
       stop_ns = stop_ns == kNever ? MonotonicNow() + Nanoseconds(config_.sigterm_wait) : 0;
       if (signal == SIGINT) ExitOnInterrupt();
-      spdlog::info("{}: capturing for another {}, then saving every flow", strsignal(signal),
+      spdlog::info("SIG{}: capturing for another {}, then saving every flow", sigabbrev_np(signal),
                    FormatGoDuration(stop_ns == 0 ? absl::ZeroDuration() : config_.sigterm_wait));
     }
   }
@@ -262,8 +262,8 @@ void Daemon::Finish() {
   for (const auto& shard : shards_) shard->Finish();
   LogBooks(ReadBooks(observed()));
   const PublisherStats& stats = publisher_->stats();
-  spdlog::info("saved {} files, {} failed", stats.files_published.load(),
-               stats.files_failed.load());
+  spdlog::log(stats.files_failed == 0 ? spdlog::level::info : spdlog::level::err,
+              "saved {} files, {} failed", stats.files_published.load(), stats.files_failed.load());
 }
 
 int Main(absl::Span<const char* const> arguments) {

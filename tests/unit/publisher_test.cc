@@ -231,6 +231,16 @@ TEST_CASE("A date folder that was deleted is made again", "[publisher]") {
   CHECK(output.scratch.Files() == Files{InFolder("flow_2.pcap")});
 }
 
+TEST_CASE("A data directory that was deleted is made again", "[publisher]") {
+  Output output;
+  output.Submit(1, "flow_1", Record(5));
+  CHECK(output.Saved(1) == 1);
+  std::filesystem::remove_all(output.scratch.Path(""));
+  output.Submit(2, "flow_2", Record(5));
+  CHECK(output.Saved(1) == 1);
+  CHECK(output.scratch.Files() == Files{InFolder("flow_2.pcap")});
+}
+
 TEST_CASE("A thousand jobs become a thousand files", "[publisher]") {
   Output output;
   for (uint64_t i = 0; i < 1000; ++i) output.Submit(i, absl::StrCat("flow_", i), Record(i));

@@ -185,7 +185,7 @@ constexpr Flag kFlags[] = {
     {"prometheusx.listen-address", kService, kAddress<&Config::metrics_address>,
      "Where to serve the metrics over HTTP."},
     {"sigtermwait", kService, kDuration<&Config::sigterm_wait>,
-     "How long to go on capturing after SIGTERM before the flows are saved."},
+     "How long to go on capturing after SIGTERM or Ctrl-C before the flows are saved."},
 };
 
 }  // namespace

@@ -39,6 +39,22 @@ int RenameNoReplace(int folder_fd, const std::string& from, const std::string& t
   return unlinkat(folder_fd, from.c_str(), 0);
 }
 
+absl::StatusOr<UniqueFd> OpenOrMake(const std::string& path) {
+  // Parents first; where one can't be made, the last mkdir or open says why.
+  for (size_t slash = path.find('/', 1); slash != std::string::npos;
+       slash = path.find('/', slash + 1)) {
+    mkdir(path.substr(0, slash).c_str(), kRootMode);
+  }
+  if (mkdir(path.c_str(), kRootMode) != 0 && errno != EEXIST) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("make the data directory ", path));
+  }
+  UniqueFd root(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!root.valid()) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("open the data directory ", path));
+  }
+  return root;
+}
+
 }  // namespace
 
 absl::Status HiddenFile::Error(absl::string_view tried, int error) const {
@@ -109,27 +125,17 @@ absl::Status HiddenFile::Publish(bool* name_was_taken) {
 }
 
 absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::string& path) {
-  // Parents first; where one can't be made, the last mkdir or open says why.
-  for (size_t slash = path.find('/', 1); slash != std::string::npos;
-       slash = path.find('/', slash + 1)) {
-    mkdir(path.substr(0, slash).c_str(), kRootMode);
-  }
-  if (mkdir(path.c_str(), kRootMode) != 0 && errno != EEXIST) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("make the data directory ", path));
-  }
-  UniqueFd root(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!root.valid()) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("open the data directory ", path));
-  }
+  absl::StatusOr<UniqueFd> root = OpenOrMake(path);
+  if (!root.ok()) return root.status();
   // Permissions don't tell of a read-only file system, nor of one that takes no files.
-  unlinkat(root.get(), kProbeName, 0);
-  const UniqueFd probe(openat(root.get(), kProbeName,
+  unlinkat(root->get(), kProbeName, 0);
+  const UniqueFd probe(openat(root->get(), kProbeName,
                               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kFileMode));
   if (!probe.valid()) {
     return absl::ErrnoToStatus(errno, absl::StrCat("make a file in the data directory ", path));
   }
-  unlinkat(root.get(), kProbeName, 0);
-  return std::unique_ptr<DataDirectory>(new DataDirectory(std::move(root)));
+  unlinkat(root->get(), kProbeName, 0);
+  return std::unique_ptr<DataDirectory>(new DataDirectory(path, *std::move(root)));
 }
 
 absl::StatusOr<std::shared_ptr<const DateFolder>> DataDirectory::FolderOf(int64_t time_ns) {
@@ -137,6 +143,11 @@ absl::StatusOr<std::shared_ptr<const DateFolder>> DataDirectory::FolderOf(int64_
       absl::FormatTime("%Y/%m/%d", absl::FromUnixNanos(time_ns), absl::UTCTimeZone());
   if (latest_ != nullptr && latest_->name == name && IsThere(latest_->fd)) return latest_;
 
+  if (!IsThere(root_)) {
+    absl::StatusOr<UniqueFd> root = OpenOrMake(path_);
+    if (!root.ok()) return root.status();
+    root_ = *std::move(root);
+  }
   auto folder = std::make_shared<DateFolder>();
   folder->name = name;
   for (absl::string_view part : absl::StrSplit(name, '/')) {

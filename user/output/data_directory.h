@@ -65,12 +65,14 @@ class DataDirectory {
   // Makes `path` with its parents where they are missing. An error unless files can be made there.
   static absl::StatusOr<std::unique_ptr<DataDirectory>> Open(const std::string& path);
 
-  // The folder of the UTC date of `time_ns` (since the Unix epoch), made if it is missing.
+  // The folder of the UTC date of `time_ns` (since the Unix epoch), made if it is missing, as is
+  // the data directory if somebody removed it.
   absl::StatusOr<std::shared_ptr<const DateFolder>> FolderOf(int64_t time_ns);
 
  private:
-  explicit DataDirectory(UniqueFd root) : root_(std::move(root)) {}
+  DataDirectory(std::string path, UniqueFd root) : path_(std::move(path)), root_(std::move(root)) {}
 
+  const std::string path_;
   UniqueFd root_;
   std::shared_ptr<const DateFolder> latest_;  // of the last FolderOf()
 };

@@ -8,6 +8,7 @@
 #include <exception>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "packet_headers/counters.h"
@@ -266,6 +267,10 @@ absl::StatusOr<std::string> ListenAddress(const std::string& address) {
   if (colon == std::string::npos) return error("no port in it");
   std::string host = address.substr(0, colon);
   const std::string port = address.substr(colon + 1);
+  int number = 0;
+  if (!absl::SimpleAtoi(port, &number) || number < 0 || number > 65'535) {
+    return error("its port is no number from 0 to 65535");
+  }
   if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
     host = host.substr(1, host.size() - 2);
   }
