@@ -118,7 +118,11 @@ class Namespace:
 
 
 class Tcpdump:
-    """tcpdump on one interface: the judge of what was on the wire."""
+    """tcpdump on one interface: the judge of what was on the wire.
+
+    Each packet is written as it comes (-U). A flush by SIGUSR2 would run in tcpdump's signal
+    handler, beside the writing that it interrupts, and tear the file now and then.
+    """
 
     _SENTINEL = b"EndOfTheCapture!"
 
@@ -129,7 +133,7 @@ class Tcpdump:
         case.addCleanup(self._log.close)
         self._process = namespace.popen(
             "tcpdump", "-i", interface, "-n", "-Z", "root", "--time-stamp-precision=nano",
-            "-B", "262144", "-s", "256", "-w", self._path, stderr=self._log)
+            "-B", "262144", "-s", "256", "-U", "-w", self._path, stderr=self._log)
         case.addCleanup(end_process, self._process)
         wait_until(lambda: b"listening on" in self._read_log(), self._read_log)
 
@@ -138,15 +142,12 @@ class Tcpdump:
             return file.read()
 
     def _bytes(self):
-        """What is in the file by now, flushed."""
-        self._process.send_signal(signal.SIGUSR2)
         with open(self._path, "rb") as file:
             return file.read()
 
     def wait_for(self, condition, what, seconds=10):
         """Waits until condition(TCP records so far) is true."""
         def holds():
-            self._process.send_signal(signal.SIGUSR2)
             with contextlib.suppress(ValueError, FileNotFoundError):  # half a record so far
                 return condition(pcap.read(self._path).records)
         wait_until(holds, what, seconds)
