@@ -1,4 +1,4 @@
-// What became of the packets that the kernel captured.
+// What became of the packets.
 
 #ifndef PACKET_HEADERS_USER_FLOW_BOOKS_H_
 #define PACKET_HEADERS_USER_FLOW_BOOKS_H_
@@ -20,11 +20,11 @@ namespace packet_headers {
 using CounterArray = std::array<uint64_t, PH_COUNTERS>;
 using CountersByDirection = std::array<CounterArray, PH_DIRECTIONS>;
 
-// The user-space part of one shard's books. The shard's thread counts, any thread reads.
+// What one shard, or an engine in its thread, counts. That thread counts, any thread reads.
 class Books {
  public:
   void Count(uint32_t ifindex, int direction, ph_counter counter, uint64_t packets = 1) {
-    std::atomic<uint64_t>& cell = RowOf(ifindex)[direction][counter - PH_KERNEL_COUNTERS];
+    std::atomic<uint64_t>& cell = RowOf(ifindex)[direction][counter];
     // The only writer: no locked instruction.
     cell.store(cell.load(std::memory_order_relaxed) + packets, std::memory_order_relaxed);
   }
@@ -44,17 +44,15 @@ class Books {
     for (const auto& [ifindex, row] : rows_) {
       CountersByDirection& total = totals[ifindex];
       for (int direction = 0; direction < PH_DIRECTIONS; ++direction) {
-        for (int counter = PH_KERNEL_COUNTERS; counter < PH_COUNTERS; ++counter) {
-          total[direction][counter] +=
-              (*row)[direction][counter - PH_KERNEL_COUNTERS].load(std::memory_order_relaxed);
+        for (int counter = 0; counter < PH_COUNTERS; ++counter) {
+          total[direction][counter] += (*row)[direction][counter].load(std::memory_order_relaxed);
         }
       }
     }
   }
 
  private:
-  using Row = std::array<std::array<std::atomic<uint64_t>, PH_COUNTERS - PH_KERNEL_COUNTERS>,
-                         PH_DIRECTIONS>;
+  using Row = std::array<std::array<std::atomic<uint64_t>, PH_COUNTERS>, PH_DIRECTIONS>;
 
   // Only the owner adds rows, so only it may look without the lock.
   Row& RowOf(uint32_t ifindex) ABSL_NO_THREAD_SAFETY_ANALYSIS {
