@@ -5,8 +5,9 @@
  *	bpftool btf dump file /sys/kernel/btf/vmlinux format c
  *
  * and reduced by hand. Fields keep their order; the ends of structs that nobody reads are cut.
- * Nothing here needs a CO-RE relocation: program contexts are kernel ABI, and packet formats are
- * fixed by their RFCs.
+ * Program contexts are kernel ABI, and packet formats are fixed by their RFCs. Only sockets differ
+ * from kernel to kernel: of these there are the fields that are read, which libbpf finds by name
+ * (CO-RE).
  */
 #ifndef PACKET_HEADERS_VMLINUX_H_
 #define PACKET_HEADERS_VMLINUX_H_
@@ -44,6 +45,17 @@ enum {
 enum {
 	BPF_RB_AVAIL_DATA = 0,
 };
+
+enum {
+	BPF_TCP_ESTABLISHED = 1,
+	BPF_TCP_FIN_WAIT1 = 4,
+	BPF_TCP_FIN_WAIT2 = 5,
+	BPF_TCP_CLOSE_WAIT = 8,
+	BPF_TCP_LAST_ACK = 9,
+	BPF_TCP_CLOSING = 11,
+};
+
+#define AF_INET6 10
 
 enum xdp_action {
 	XDP_PASS = 2,
@@ -160,5 +172,51 @@ struct xdp_md {
 	__u32 data_meta;
 	__u32 ingress_ifindex;
 };
+
+/* Sockets. */
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct ns_common {
+	unsigned int inum;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	short unsigned int skc_family;
+	int skc_bound_dev_if;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+};
+
+struct inet_sock {
+	struct sock sk;
+	__be16 inet_sport;
+};
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+};
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+};
+
+#pragma clang attribute pop
 
 #endif /* PACKET_HEADERS_VMLINUX_H_ */

@@ -25,6 +25,13 @@ typedef __u32 __attribute__((may_alias)) ph_key_word;
 
 PH_STATIC_ASSERT(sizeof(struct ph_flow_key) == 36, "ph_flow_key has no padding");
 
+static __ph_inline void ph_map_ipv4(__u8 *address, __be32 ipv4)
+{
+	__builtin_memset(address, 0, 10);
+	__builtin_memset(address + 10, 0xff, 2);
+	__builtin_memcpy(address + 12, &ipv4, 4);
+}
+
 /* Random words, drawn once at start, that make the hash unpredictable to remote peers. */
 struct ph_hash_seed {
 	__u32 words[10];

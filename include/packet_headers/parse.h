@@ -271,13 +271,6 @@ static __ph_inline enum ph_counter ph_locate(struct ph_frame frame, enum ph_link
 	return result == PH_CAPTURED ? ph_locate_behind_tcp(&cursor, headers) : result;
 }
 
-static __ph_inline void ph_map_ipv4(__u8 *address, __be32 ipv4)
-{
-	__builtin_memset(address, 0, 10);
-	__builtin_memset(address + 10, 0xff, 2);
-	__builtin_memcpy(address + 12, &ipv4, 4);
-}
-
 /* `ports_be` is read from the start of the TCP header; behind IP, in a direct frame. */
 static __ph_inline int ph_read_ports(struct ph_frame frame, const struct ph_headers *headers,
 				     __u64 ip_bytes, __be16 ports_be[2])
