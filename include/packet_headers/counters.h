@@ -29,7 +29,9 @@
 	X(PH_BAD_RECORD, bad_record, "a record that contradicts itself")                           \
 	X(PH_LINK_MISMATCH, link_mismatch, "of a flow that began on another kind of link layer")   \
 	X(PH_UNOWNED, unowned, "no local socket owns the flow")                                    \
-	X(PH_INCOMPLETE_HANDSHAKE, incomplete_handshake, "an inbound attempt that failed")         \
+	X(PH_NO_HANDSHAKE, no_handshake, "of a flow that began before the capture file")           \
+	X(PH_INCOMPLETE_HANDSHAKE, incomplete_handshake, "an attempt that failed")                 \
+	X(PH_UNANNOUNCED, unannounced, "of a flow that tcp-info did not announce in time")         \
 	X(PH_EVICTED, evicted, "pushed out by newer connection attempts")                          \
 	X(PH_LATE, late, "came after the flow's file was finished")                                \
 	X(PH_FLOW_LIMIT, flow_limit, "of a flow above -maxflows")                                  \

@@ -12,13 +12,17 @@
 #include <initializer_list>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "tests/bpf/fixture.h"
 #include "tests/support/catch.h"
+#include "user/capture/socket_events.h"
 
 namespace packet_headers::testing {
 namespace {
 
 constexpr uint32_t kCapNetAdmin = 12;
+constexpr uint32_t kCapPerfmon = 38;
 constexpr uint32_t kCapBpf = 39;
 
 // Gives up all capabilities of this thread but these, for good.
@@ -32,21 +36,35 @@ int KeepOnly(std::initializer_list<uint32_t> capabilities) {
   return syscall(SYS_capset, &header, data) == 0 ? 0 : errno;
 }
 
-// Loads the programs in a process with these capabilities alone. Returns an errno.
-int LoadWith(std::initializer_list<uint32_t> capabilities) {
-  ph_kernel_config config = {};
-  config.shards = 2;
+// Calls `load` in a process with these capabilities alone. Returns its errno.
+int With(std::initializer_list<uint32_t> capabilities, absl::FunctionRef<int()> load) {
   const pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
-    std::vector<int> ring_fds;
     if (const int error = KeepOnly(capabilities); error != 0) _exit(error);
-    _exit(LoadPrograms(config, 1 << 20, ring_fds) != nullptr ? 0 : errno);
+    _exit(load());
   }
   int status = 0;
   REQUIRE(waitpid(child, &status, 0) == child);
   REQUIRE(WIFEXITED(status));
   return WEXITSTATUS(status);
+}
+
+int LoadWith(std::initializer_list<uint32_t> capabilities) {
+  return With(capabilities, [] {
+    ph_kernel_config config = {};
+    config.shards = 2;
+    std::vector<int> ring_fds;
+    return LoadPrograms(config, 1 << 20, ring_fds) != nullptr ? 0 : errno;
+  });
+}
+
+int WatchSocketsWith(std::initializer_list<uint32_t> capabilities) {
+  return With(capabilities, [] {
+    const absl::Status status = SocketEvents::Start().status();
+    if (status.ok()) return 0;
+    return absl::IsPermissionDenied(status) ? EPERM : EINVAL;
+  });
 }
 
 TEST_CASE("CAP_BPF and CAP_NET_ADMIN load the programs", "[bpf]") {
@@ -59,6 +77,14 @@ TEST_CASE("Without CAP_BPF the kernel refuses the programs", "[bpf]") {
   const libbpf_print_fn_t print = libbpf_set_print(nullptr);
   CHECK(LoadWith({}) == EPERM);
   CHECK(LoadWith({kCapNetAdmin}) == EPERM);
+  libbpf_set_print(print);
+}
+
+TEST_CASE("CAP_BPF and CAP_PERFMON tell of sockets, and no less does", "[bpf]") {
+  CHECK(WatchSocketsWith({kCapBpf, kCapPerfmon}) == 0);
+  const libbpf_print_fn_t print = libbpf_set_print(nullptr);
+  CHECK(WatchSocketsWith({kCapBpf, kCapNetAdmin}) == EPERM);
+  CHECK(WatchSocketsWith({kCapPerfmon}) == EPERM);
   libbpf_set_print(print);
 }
 

@@ -80,7 +80,8 @@ FlowOptions DefaultFlowOptions() {
   options.max_embryonic_bytes = 1 << 20;
   options.max_ended_flows = 1000;
   options.max_recent_cookies = 100'000;
-  options.name_flow = [](uint64_t cookie) { return absl::StrCat("flow_", cookie); };
+  options.max_announcements = 1000;
+  options.name_flow = [](const Flow& flow) { return absl::StrCat("flow_", flow.cookie); };
   return options;
 }
 
@@ -123,6 +124,27 @@ void FlowFixture::FeedBytes(const void* data, size_t size) {
   ++fed_[{readable ? record->ifindex : 0, readable ? record->direction : 0}];
   ++fed_total_;
   table_->OnRecord(data, size);
+  ReturnJobs();
+}
+
+void FlowFixture::Announce(const Told& told) {
+  auto announcement = std::make_shared<Announcement>();
+  announcement->key = told.tuple.key();
+  announcement->cookie = told.cookie;
+  announcement->time_ns = told.at_ns < 0 ? now_ns_ : told.at_ns;
+  announcement->date = told.date;
+  announcement->uuid = told.uuid;
+  const Tuple& tuple = told.tuple;
+  const Tuple reversed = {tuple.remote, tuple.remote_port, tuple.local, tuple.local_port};
+  for (const ph_flow_key& key : {reversed.key(), tuple.key()}) {
+    table_->OnAnnouncement({key, ph_flow_hash(&key, &kSeed), announcement});
+  }
+  ReturnJobs();
+}
+
+void FlowFixture::Own(uint64_t cookie, int64_t until_ns, const Tuple& tuple) {
+  const ph_flow_key key = tuple.key();
+  table_->OnOwner({key, ph_flow_hash(&key, &kSeed), cookie, until_ns});
   ReturnJobs();
 }
 
@@ -176,9 +198,9 @@ void FlowFixture::ReturnJobs() {
 
 void FlowFixture::TakeJob(FileJob& job) {
   const auto [place, is_new] = open_files_.try_emplace(job.flow_id, files_.size());
-  if (is_new) files_.push_back({job.uuid, job.start_time_ns, job.link_type, 0, false, {}, {}});
+  if (is_new) files_.push_back({job.uuid, job.date, job.link_type, 0, false, {}, {}});
   SavedFlow& file = files_[place->second];
-  if (file.uuid != job.uuid || file.start_time_ns != job.start_time_ns || file.is_last) {
+  if (file.uuid != job.uuid || file.date != job.date || file.is_last) {
     FAIL("a job of " << job.uuid << " contradicts those before it");
   }
   ++file.jobs;

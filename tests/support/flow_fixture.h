@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/civil_time.h"
 #include "packet_headers/counters.h"
 #include "packet_headers/header_record.h"
 #include "packet_headers/parse.h"
@@ -66,6 +67,15 @@ struct Segment {
   size_t options = 0;  // bytes of TCP options
 };
 
+// What tcp-info says of a socket.
+struct Told {
+  std::string uuid;
+  uint64_t cookie = 0;
+  Tuple tuple = {};
+  int64_t at_ns = -1;  // -1: now
+  absl::CivilDay date = absl::CivilDay(2026, 11, 21);
+};
+
 // The record of a packet, as the kernel lays it out.
 std::vector<char> RecordOf(const Packet& packet, ph_direction direction,
                            const ph_header_record& about);
@@ -73,7 +83,7 @@ std::vector<char> RecordOf(const Packet& packet, ph_direction direction,
 // What became of a captured flow.
 struct SavedFlow {
   std::string uuid;
-  int64_t start_time_ns;
+  absl::CivilDay date;
   LinkType link_type;
   int jobs;      // that its file was handed over in
   bool is_last;  // the last one came
@@ -99,6 +109,12 @@ class FlowFixture {
   void Out(const Segment& segment) { Feed(segment, PH_EGRESS); }
   // A record of any bytes.
   void FeedBytes(const void* data, size_t size);
+
+  // As the announcer does: both ways to read it.
+  void Announce(const Told& told);
+
+  // As the source does, where records told no owner.
+  void Own(uint64_t cookie, int64_t until_ns, const Tuple& tuple = {});
 
   // Three packets, with the sequence numbers 100, 900 and 101.
   void Accept(uint64_t cookie, const Tuple& tuple = {});

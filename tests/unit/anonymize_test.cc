@@ -11,11 +11,13 @@
 namespace packet_headers::testing {
 namespace {
 
-Bytes Hide(const Packet& packet, ph_link_layer link_layer, ph_direction direction) {
+Bytes Hide(const Packet& packet, ph_link_layer link_layer, ph_direction direction,
+           HiddenEnds ends = HiddenEnds::kRemote) {
   Bytes frame = packet.bytes();
   frame.resize(packet.header_length());
-  HideRemoteNetblock({reinterpret_cast<char*>(frame.data()), packet.l3_offset(), packet.l4_offset(),
-                      link_layer, direction});
+  HideNetblocks({reinterpret_cast<char*>(frame.data()), packet.l3_offset(), packet.l4_offset(),
+                 link_layer, direction},
+                ends);
   return frame;
 }
 
@@ -76,6 +78,33 @@ TEST_CASE("Of a remote IPv6 address a /48 is left", "[anonymize]") {
   const size_t tcp = packet.l4_offset();
   CHECK(Hide(packet, PH_LINK_ETHERNET, direction) ==
         Expected(packet, {{mac, mac + 6}, {address + 6, address + 16}, {tcp + 16, tcp + 18}}));
+}
+
+TEST_CASE("Where nobody is local both ends are hidden", "[anonymize]") {
+  const ph_direction direction = GENERATE(PH_INGRESS, PH_EGRESS);
+  Packet four = Packet().Ethernet().Ipv4(kRemote4, kLocal4).Tcp(1234, 80).Timestamps();
+  Bytes hidden = Hide(four, PH_LINK_ETHERNET, direction, HiddenEnds::kBoth);
+  CHECK(HeaderSum(hidden, 14, 20) == 0xffff);
+  hidden[14 + 10] = hidden[14 + 11] = 0;
+  CHECK(hidden == Expected(four, {{0, 12}, {29, 30}, {33, 34}, {24, 26}, {50, 52}}));
+
+  Packet six = Packet().Ipv6(kRemote6, kLocal6).Tcp(1234, 80);
+  CHECK(Hide(six, PH_LINK_IP, direction, HiddenEnds::kBoth) ==
+        Expected(six, {{14, 24}, {30, 40}, {56, 58}}));
+}
+
+TEST_CASE("An address alone is hidden like one in a packet", "[anonymize]") {
+  const auto hidden = [](const std::string& address) {
+    ph_flow_key key = FlowKey(address, 0, address, 0);
+    HideNetblock(key.local_addr);
+    return Bytes(key.local_addr, key.local_addr + 16);
+  };
+  const auto bytes = [](const std::string& address) {
+    const ph_flow_key key = FlowKey(address, 0, address, 0);
+    return Bytes(key.local_addr, key.local_addr + 16);
+  };
+  CHECK(hidden(kRemote4) == bytes("198.51.100.0"));
+  CHECK(hidden(kRemote6) == bytes("2001:db8:a::"));
 }
 
 TEST_CASE("Behind VLAN tags the same is hidden", "[anonymize]") {

@@ -58,10 +58,13 @@ std::map<std::string, std::string> ValuesOf(const Config& config) {
 
 const std::map<std::string, std::string> kDefaults = {
     {"anonymize.ip", "none"},
+    {"capture.engine", "auto"},
     {"capture.hook", "auto"},
     {"capture.ringsize", "32MB"},
     {"captureduration", "30s"},
+    {"compress", "none"},
     {"datadir", "."},
+    {"eventsocket.serve", ""},
     {"flowtimeout", "30s"},
     {"interface", ""},
     {"maxflows", "0"},
@@ -69,12 +72,16 @@ const std::map<std::string, std::string> kDefaults = {
     {"maxheap", "8GB"},
     {"maxidleram", "3GB"},
     {"prometheusx.listen-address", ":9990"},
+    {"read", ""},
     {"shards", "0"},
     {"sigtermwait", "1s"},
     {"stream", "false"},
     {"tcpinfo.eventsocket", ""},
     {"uuid-prefix-file", ""},
+    {"uuid.source", "auto"},
+    {"uuids", ""},
     {"uuidwaitduration", "5s"},
+    {"write.all", "false"},
 };
 
 TEST_CASE("Without flags every value is the documented default", "[config]") {
@@ -93,10 +100,13 @@ TEST_CASE("Every flag reaches its own field and no other", "[config]") {
   };
   const std::vector<Case> cases = {
       {"anonymize.ip", "netblock", "netblock"},
+      {"capture.engine", "pcap", "pcap"},
       {"capture.hook", "clsact", "clsact"},
       {"capture.ringsize", "1000KB", "1MB"},
       {"captureduration", "90s", "1m30s"},
+      {"compress", "zstd", "zstd"},
       {"datadir", "/var/spool", "/var/spool"},
+      {"eventsocket.serve", "/run/serve.sock", "/run/serve.sock"},
       {"flowtimeout", "5000ms", "5s"},
       {"interface", "eth0,eth1", "eth0,eth1"},
       {"maxflows", "0x96", "150"},
@@ -104,12 +114,16 @@ TEST_CASE("Every flag reaches its own field and no other", "[config]") {
       {"maxheap", "2000MB", "2GB"},
       {"maxidleram", "1500MB", "1500MB"},
       {"prometheusx.listen-address", "127.0.0.1:1", "127.0.0.1:1"},
+      {"read", "a.pcap", "a.pcap"},
       {"shards", "64", "64"},
       {"sigtermwait", "0", "0s"},
       {"stream", "T", "true"},
       {"tcpinfo.eventsocket", "/run/events.sock", "/run/events.sock"},
       {"uuid-prefix-file", "/var/uuid", "/var/uuid"},
+      {"uuid.source", "tcpinfo", "tcpinfo"},
+      {"uuids", "events.jsonl", "events.jsonl"},
       {"uuidwaitduration", "1.5s", "1.5s"},
+      {"write.all", "1", "true"},
   };
   CHECK(cases.size() == kDefaults.size());
   for (const Case& c : cases) {
@@ -282,6 +296,48 @@ TEST_CASE("Help is found wherever Go would find it", "[config]") {
   CHECK_FALSE(MustParse({}, {{"HELP", "1"}, {"H", "1"}}).help_requested);
 }
 
+TEST_CASE("The version is asked for like help", "[config]") {
+  CHECK(MustParse({"-version"}).version_requested);
+  CHECK(MustParse({"--version", "-nonsense"}).version_requested);
+  CHECK_FALSE(MustParse({}, {{"VERSION", "1"}}).version_requested);
+}
+
+TEST_CASE("Files to read follow -read with or without it", "[config]") {
+  using Files = std::vector<std::string>;
+  CHECK(MustParse({"-read", "a"}).config.read_files == Files{"a"});
+  CHECK(MustParse({"-read=a", "-read=b", "-read", "a"}).config.read_files == Files{"a", "b", "a"});
+  CHECK(MustParse({"-read", "a", "b", "c"}).config.read_files == Files{"a", "b", "c"});
+  CHECK(MustParse({"-read", "-", "b"}).config.read_files == Files{"-", "b"});
+  CHECK(MustParse({"-read=a", "--", "-b", "--"}).config.read_files == Files{"a", "-b", "--"});
+  const Config config = MustParse({"-read=a", "b", "-stream", "c", "-datadir=d"}).config;
+  CHECK(config.read_files == Files{"a", "b", "c"});
+  CHECK(config.stream);
+  CHECK(config.data_dir == "d");
+  CHECK(ErrorOf({"b", "-read=a"}) == "unexpected argument 'b' (did you mean -interface=b?)");
+  CHECK(ErrorOf({"-read=a", "-stream", "false"}) ==
+        "unexpected argument 'false' (did you mean -stream=false?)");
+  CHECK(ErrorOf({"-read="}) == "invalid value \"\" for flag -read: empty file name");
+}
+
+TEST_CASE("What is for a live capture is refused with capture files", "[config]") {
+  const auto error = [](const char* argument) {
+    return std::string(Validate(MustParse({"-read=a", argument}).config).message());
+  };
+  CHECK(error("-interface=eth0") ==
+        "-interface and -read exclude each other: files are not captured live (INTERFACE in the "
+        "environment sets the flag, too)");
+  for (const char* argument : {"-capture.engine=pcap", "-capture.hook=tcx", "-eventsocket.serve=x",
+                               "-tcpinfo.eventsocket=x"}) {
+    CHECK(absl::StrContains(error(argument), "-read exclude each other"));
+  }
+  CHECK(error("-uuid.source=socket") == "-uuid.source=socket: a capture file has no sockets");
+  CHECK(error("-uuid.source=tcpinfo") ==
+        "-uuid.source=tcpinfo needs -uuids: no flow would be saved without it");
+  for (const char* argument : {"-uuids=events", "-write.all", "-stream", "-compress=gzip"}) {
+    CHECK(error(argument).empty());
+  }
+}
+
 TEST_CASE("Environment variables have the upper-case name of their flag", "[config]") {
   CHECK(EnvironmentName("datadir") == "DATADIR");
   CHECK(EnvironmentName("tcpinfo.eventsocket") == "TCPINFO_EVENTSOCKET");
@@ -354,10 +410,10 @@ TEST_CASE("Values that can't work are refused", "[config]") {
       {"-maxheadersize=262145", "-maxheadersize=262145 must be at most 262144"},
       {"-capture.ringsize=2147483649", "-capture.ringsize=2147483649 must be at most 2147483648"},
       {"-datadir=", "-datadir is empty; \".\" is the current directory"},
-      {"-tcpinfo.eventsocket=/run/events.sock",
-       "-tcpinfo.eventsocket=/run/events.sock can't be used: this version names flows by the "
-       "kernel's socket cookie and has no tcp-info client yet; leave the flag (or "
-       "TCPINFO_EVENTSOCKET) out"},
+      {"-write.all", "-write.all is for capture files: name them with -read"},
+      {"-uuids=events", "-uuids is for capture files: name them with -read"},
+      {"-uuid.source=tcpinfo",
+       "-uuid.source=tcpinfo needs -tcpinfo.eventsocket: no flow would be saved without it"},
   };
   for (const Case& c : cases) {
     CHECK(ValidationErrorOf({c.argument}) == c.error);
@@ -369,7 +425,7 @@ TEST_CASE("Values at the edge of what can work are accepted", "[config]") {
        {"-uuidwaitduration=30s", "-captureduration=5s", "-uuidwaitduration=0", "-sigtermwait=0",
         "-flowtimeout=1ns", "-maxflows=0", "-maxheadersize=1", "-maxheadersize=262144",
         "-capture.ringsize=0", "-capture.ringsize=2147483648", "-shards=0", "-shards=64",
-        "-tcpinfo.eventsocket="}) {
+        "-tcpinfo.eventsocket=", "-tcpinfo.eventsocket=/run/events.sock"}) {
     INFO(argument);
     CHECK(ValidationErrorOf({argument}).empty());
   }
@@ -382,7 +438,7 @@ TEST_CASE("The log of final values gives back the same configuration", "[config]
                             .config;
   std::vector<std::string> printed;
   for (const auto& [name, value] : FlagValues(config)) {
-    printed.push_back(absl::StrCat("-", name, "=", value));
+    if (!value.empty()) printed.push_back(absl::StrCat("-", name, "=", value));
   }
   Arguments args;
   for (const std::string& argument : printed) args.push_back(argument.c_str());
@@ -399,7 +455,8 @@ TEST_CASE("The help fits 80 columns and says everything about every flag", "[con
   CHECK(absl::EndsWith(usage, "\n"));
   for (const auto& [name, value] : kDefaults) {
     INFO(name);
-    const std::string start = name == "stream" ? "\n  -stream\n" : absl::StrCat("\n  -", name, "=");
+    const bool is_boolean = name == "stream" || name == "write.all";
+    const std::string start = absl::StrCat("\n  -", name, is_boolean ? "\n" : "=");
     const size_t begin = usage.find(start);
     REQUIRE(begin != std::string::npos);
     const std::string entry = usage.substr(begin, usage.find("\n\n", begin) - begin);
@@ -407,6 +464,7 @@ TEST_CASE("The help fits 80 columns and says everything about every flag", "[con
                                                 "; environment ", EnvironmentName(name), ")")));
   }
   CHECK(absl::StrContains(usage, "\n  -help, -h\n"));
+  CHECK(absl::StrContains(usage, "\n  -version\n"));
 }
 
 TEST_CASE("The help has each heading once", "[config]") {

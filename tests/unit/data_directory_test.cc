@@ -8,7 +8,7 @@
 #include <string>
 
 #include "absl/strings/match.h"
-#include "absl/time/time.h"
+#include "absl/time/civil_time.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch_directory.h"
 
@@ -21,7 +21,7 @@ using Files = std::set<std::string>;
 std::shared_ptr<const DateFolder> LeapDay(const ScratchDirectory& scratch) {
   auto directory = DataDirectory::Open(scratch.Path());
   REQUIRE(directory.ok());
-  auto folder = (*directory)->FolderOf(1'709'164'800 * int64_t{1'000'000'000});
+  auto folder = (*directory)->FolderOf(absl::CivilDay(2024, 2, 29));
   REQUIRE(folder.ok());
   return *folder;
 }
@@ -55,25 +55,21 @@ TEST_CASE("What can't hold files is no data directory, and the error says which"
   CHECK_FALSE(DataDirectory::Open("").ok());
 }
 
-TEST_CASE("A flow's folder is its UTC date", "[data_directory]") {
+TEST_CASE("A date's folder is named by year, month and day", "[data_directory]") {
   const ScratchDirectory scratch;
   const auto directory = DataDirectory::Open(scratch.Path());
   REQUIRE(directory.ok());
-  const auto name = [&](const std::string& time) {
-    absl::Time parsed;
-    std::string error;
-    REQUIRE(absl::ParseTime(absl::RFC3339_full, time, &parsed, &error));
-    const auto folder = (*directory)->FolderOf(absl::ToUnixNanos(parsed));
+  const auto name = [&](absl::CivilDay date) {
+    const auto folder = (*directory)->FolderOf(date);
     REQUIRE(folder.ok());
     CHECK(std::filesystem::is_directory(scratch.Path((*folder)->name)));
     return (*folder)->name;
   };
-  CHECK(name("1970-01-01T00:00:00Z") == "1970/01/01");
-  CHECK(name("2024-02-28T23:59:59.999999999Z") == "2024/02/28");
-  CHECK(name("2024-02-29T00:00:00Z") == "2024/02/29");
-  CHECK(name("2024-12-31T23:59:59+02:00") == "2024/12/31");
-  CHECK(name("2024-12-31T23:59:59-02:00") == "2025/01/01");
-  CHECK(name("2024-02-29T12:00:00Z") == "2024/02/29");
+  CHECK(name(absl::CivilDay(1970, 1, 1)) == "1970/01/01");
+  CHECK(name(absl::CivilDay(2024, 2, 29)) == "2024/02/29");
+  CHECK(name(absl::CivilDay(2024, 12, 31)) == "2024/12/31");
+  CHECK(name(absl::CivilDay(2024, 2, 29)) == "2024/02/29");
+  CHECK(name(absl::CivilDay(987, 6, 5)) == "0987/06/05");
 }
 
 TEST_CASE("A date folder that is a link or a file is refused", "[data_directory]") {
@@ -85,14 +81,14 @@ TEST_CASE("A date folder that is a link or a file is refused", "[data_directory]
     std::filesystem::create_directory_symlink(elsewhere.Path(), scratch.Path("1970"));
   }
   SECTION("file") { scratch.Write("1970/01", ""); }
-  CHECK_FALSE((*directory)->FolderOf(0).ok());
+  CHECK_FALSE((*directory)->FolderOf(absl::CivilDay()).ok());
   CHECK(std::filesystem::is_empty(elsewhere.Path()));
 }
 
 TEST_CASE("A file is hidden until it is published", "[data_directory]") {
   const ScratchDirectory scratch;
   const auto folder = LeapDay(scratch);
-  auto file = HiddenFile::Create(folder, "uuid");
+  auto file = HiddenFile::Create(folder, "uuid", ".pcap");
   REQUIRE(file.ok());
   CHECK((*file)->Append("one ").ok());
   CHECK(scratch.Files() == Files{"2024/02/29/.uuid.pcap.part"});
@@ -111,7 +107,7 @@ TEST_CASE("A file is hidden until it is published", "[data_directory]") {
 TEST_CASE("A file that is not published is removed", "[data_directory]") {
   const ScratchDirectory scratch;
   const auto folder = LeapDay(scratch);
-  auto file = HiddenFile::Create(folder, "uuid");
+  auto file = HiddenFile::Create(folder, "uuid", ".pcap");
   REQUIRE(file.ok());
   CHECK((*file)->Append("one").ok());
   file->reset();
@@ -122,7 +118,7 @@ TEST_CASE("Files of one name get numbers, hidden and published", "[data_director
   const ScratchDirectory scratch;
   const auto folder = LeapDay(scratch);
   std::unique_ptr<HiddenFile> files[3];
-  for (auto& file : files) file = *HiddenFile::Create(folder, "uuid");
+  for (auto& file : files) file = *HiddenFile::Create(folder, "uuid", ".pcap");
   CHECK(scratch.Files() == Files{"2024/02/29/.uuid.pcap.part", "2024/02/29/.uuid.1.pcap.part",
                                  "2024/02/29/.uuid.2.pcap.part"});
   bool taken[3] = {};
@@ -138,6 +134,23 @@ TEST_CASE("Files of one name get numbers, hidden and published", "[data_director
   CHECK(scratch.Read("2024/02/29/uuid.2.pcap") == "2");
 }
 
+TEST_CASE("A number goes before the extension, and each extension has its own",
+          "[data_directory]") {
+  const ScratchDirectory scratch;
+  const auto folder = LeapDay(scratch);
+  scratch.Write("2024/02/29/uuid.pcap", "");
+  std::unique_ptr<HiddenFile> files[2];
+  for (auto& file : files) file = *HiddenFile::Create(folder, "uuid", ".pcap.gz");
+  CHECK(scratch.Files() == Files{"2024/02/29/.uuid.pcap.gz.part", "2024/02/29/.uuid.1.pcap.gz.part",
+                                 "2024/02/29/uuid.pcap"});
+  bool taken[2] = {};
+  for (int i = 0; i < 2; ++i) CHECK(files[i]->Publish(&taken[i]).ok());
+  CHECK_FALSE(taken[0]);
+  CHECK(taken[1]);
+  CHECK(scratch.Files() ==
+        Files{"2024/02/29/uuid.1.pcap.gz", "2024/02/29/uuid.pcap", "2024/02/29/uuid.pcap.gz"});
+}
+
 TEST_CASE("A link in the place of a file is not followed", "[data_directory]") {
   const ScratchDirectory scratch;
   const auto folder = LeapDay(scratch);
@@ -145,7 +158,7 @@ TEST_CASE("A link in the place of a file is not followed", "[data_directory]") {
   for (const char* name : {".uuid.pcap.part", "uuid.pcap"}) {
     std::filesystem::create_symlink(scratch.Path("victim"), scratch.Path("2024/02/29/") + name);
   }
-  auto file = HiddenFile::Create(folder, "uuid");
+  auto file = HiddenFile::Create(folder, "uuid", ".pcap");
   REQUIRE(file.ok());
   CHECK((*file)->Append("x").ok());
   bool name_was_taken = false;
@@ -157,7 +170,7 @@ TEST_CASE("A link in the place of a file is not followed", "[data_directory]") {
 TEST_CASE("The longest UUID has a file", "[data_directory]") {
   const ScratchDirectory scratch;
   const auto folder = LeapDay(scratch);
-  auto file = HiddenFile::Create(folder, std::string(128, 'a'));
+  auto file = HiddenFile::Create(folder, std::string(128, 'a'), ".pcap.zst");
   REQUIRE(file.ok());
   bool name_was_taken;
   CHECK((*file)->Publish(&name_was_taken).ok());

@@ -264,11 +264,12 @@ TEST_CASE("The clock of a flow is that of its beginning", "[flow]") {
   flows.In({.seq = 101, .ack = 901, .at_ns = start_ns + 2});
   flows.Out({.seq = 1, .cookie = 8, .tuple = {.remote_port = 1}, .at_ns = start_ns + 3});
   flows.Finish();
-  CHECK(flows.FileOf(7).start_time_ns == kOffset + start_ns);
+  CHECK(flows.FileOf(7).date == absl::CivilDay(2023, 11, 14));
   for (int i = 0; i < 3; ++i) {
     CHECK(flows.FileOf(7).records.at(i).time_ns == kOffset + start_ns + i);
   }
-  CHECK(flows.FileOf(8).start_time_ns == kOffset + 3600 * kSecond + start_ns + 3);
+  CHECK(flows.FileOf(8).date == absl::CivilDay(2023, 11, 15));
+  CHECK(flows.FileOf(8).records.at(0).time_ns == kOffset + 3600 * kSecond + start_ns + 3);
 }
 
 TEST_CASE("Packets of several interfaces are counted where they came", "[flow]") {

@@ -100,7 +100,7 @@ TEST_CASE("100,000 damaged records do no harm", "[flow][record]") {
 
 TEST_CASE("The remote address is hidden, but not the host's own", "[flow][record]") {
   FlowOptions options = DefaultFlowOptions();
-  options.hide_remote = true;
+  options.hidden = HiddenEnds::kRemote;
   FlowFixture flows(options);
   auto own = std::make_shared<LocalAddresses>();
   for (const Tuple& tuple :
@@ -129,7 +129,7 @@ TEST_CASE("The remote address is hidden, but not the host's own", "[flow][record
 
 TEST_CASE("Before the host's addresses are known every remote one is hidden", "[flow][record]") {
   FlowOptions options = DefaultFlowOptions();
-  options.hide_remote = true;
+  options.hidden = HiddenEnds::kRemote;
   FlowFixture flows(options);
   flows.Accept(1);
   flows.Finish();
@@ -181,7 +181,7 @@ TEST_CASE("Whatever comes in whatever order, the books close", "[flow][random]")
     INFO("seed " << seed);
     FlowOptions options = DefaultFlowOptions();
     options.stream = seed % 2 == 0;
-    options.hide_remote = seed % 3 == 0;
+    options.hidden = seed % 3 == 0 ? HiddenEnds::kRemote : HiddenEnds::kNone;
     options.max_embryonic_flows = seed % 4 == 0 ? 2 : 1000;
     options.max_ended_flows = seed % 5 == 0 ? 2 : 1000;
     FlowFixture flows(options, seed % 6 == 0 ? 600'000 : int64_t{64} << 20, seed % 7 == 0 ? 3 : 0);

@@ -1,8 +1,12 @@
 #include "user/output/publisher.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <memory>
+#include <random>
 #include <set>
 #include <string>
 #include <thread>
@@ -10,8 +14,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/civil_time.h"
 #include "spdlog/spdlog.h"
 #include "tests/support/catch.h"
+#include "tests/support/decompress.h"
 #include "tests/support/pcap_reader.h"
 #include "tests/support/scratch_directory.h"
 
@@ -20,8 +26,7 @@ namespace {
 
 using Files = std::set<std::string>;
 
-constexpr int64_t kDay = int64_t{86'400} * 1'000'000'000;
-constexpr int64_t kLeapDay = 1'709'164'800 * int64_t{1'000'000'000};  // 2024-02-29 00:00 UTC
+constexpr absl::CivilDay kLeapDay(2024, 2, 29);
 constexpr char kFolder[] = "2024/02/29";
 
 std::string InFolder(const std::string& name) { return absl::StrCat(kFolder, "/", name); }
@@ -32,13 +37,41 @@ std::string Record(int64_t time_ns, const std::string& bytes = "headers") {
   return record + bytes;
 }
 
+// Bytes that don't compress.
+std::string Noise(size_t size) {
+  static std::mt19937 random;
+  std::string noise(size, '\0');
+  for (char& byte : noise) byte = static_cast<char>(random());
+  return noise;
+}
+
+// While it lives, no file of this process grows beyond `bytes`: writing fails as on a full disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit = {bytes, before_.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+  ~FileSizeLimit() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  void (*const handler_)(int);
+  rlimit before_;
+};
+
 // A publisher and the thread that gives it jobs.
 class Output {
  public:
-  Output() {
+  explicit Output(Compression compression = Compression::kNone) : compression(compression) {
     absl::StatusOr<std::unique_ptr<DataDirectory>> directory = DataDirectory::Open(scratch.Path());
     REQUIRE(directory.ok());
-    publisher = std::make_unique<Publisher>(*std::move(directory), /*snaplen=*/256);
+    publisher = std::make_unique<Publisher>(*std::move(directory), /*snaplen=*/256, compression);
     spdlog::set_level(spdlog::level::off);  // failures are part of these tests
   }
   ~Output() {
@@ -48,11 +81,11 @@ class Output {
   }
 
   void Submit(uint64_t flow_id, const std::string& uuid, const std::string& records,
-              bool last = true, int64_t start_time_ns = kLeapDay) {
+              bool last = true, absl::CivilDay date = kLeapDay) {
     FileJob job;
     job.flow_id = flow_id;
     job.uuid = uuid;
-    job.start_time_ns = start_time_ns;
+    job.date = date;
     job.last = last;
     job.done = &done;
     REQUIRE(job.records.Append(records, pool));
@@ -74,12 +107,20 @@ class Output {
 
   std::vector<int64_t> Times(const std::string& path) const {
     std::vector<int64_t> times;
-    for (const PcapRecord& record : ReadPcapFile(scratch.Read(path)).records) {
+    const std::string bytes = Decompress(compression, scratch.Read(path)).bytes;
+    for (const PcapRecord& record : ReadPcapFile(bytes).records) {
       times.push_back(record.time_ns);
     }
     return times;
   }
 
+  // How often making a file failed.
+  uint64_t Failed() const { return publisher->stats().files_failed; }
+  uint64_t FailedAt(FileStage stage) const {
+    return publisher->stats().failed_by_stage[static_cast<size_t>(stage)];
+  }
+
+  const Compression compression;
   ScratchDirectory scratch;
   MemoryBudget budget{int64_t{256} << 20};
   ChunkPool pool{budget, 0};
@@ -91,7 +132,7 @@ TEST_CASE("A job becomes a file in the folder of its date", "[publisher]") {
   Output output;
   output.Submit(1, "flow_1", Record(5) + Record(6));
   output.Submit(2, "flow_2", Record(5), true, kLeapDay - 1);
-  output.Submit(3, "flow_3", Record(5), true, kLeapDay + kDay);
+  output.Submit(3, "flow_3", Record(5), true, kLeapDay + 1);
   CHECK(output.Saved(3) == 3);
   CHECK(output.scratch.Files() ==
         Files{"2024/02/28/flow_2.pcap", "2024/02/29/flow_1.pcap", "2024/03/01/flow_3.pcap"});
@@ -192,10 +233,12 @@ TEST_CASE("A file that can't be made is not saved, and the others are", "[publis
   Output output;
   output.scratch.Write(kFolder, "in the way");
   for (uint64_t i = 0; i < 20; ++i) {
-    output.Submit(i, absl::StrCat("flow_", i), Record(5), true, i % 2 == 0 ? kLeapDay : 0);
+    output.Submit(i, absl::StrCat("flow_", i), Record(5), true,
+                  i % 2 == 0 ? kLeapDay : kLeapDay + 1);
   }
   CHECK(output.Saved(20) == 10);
-  CHECK(output.publisher->stats().files_failed == 10);
+  CHECK(output.Failed() == 10);
+  CHECK(output.FailedAt(FileStage::kMkdir) == 10);
   CHECK(output.publisher->stats().files_published == 10);
   CHECK(output.scratch.Files().size() == 11);
 }
@@ -204,6 +247,8 @@ TEST_CASE("A name that no file can have is not saved", "[publisher]") {
   Output output;
   output.Submit(1, std::string(300, 'a'), Record(5));
   CHECK(output.Saved(1) == 0);
+  CHECK(output.Failed() == 1);
+  CHECK(output.FailedAt(FileStage::kFileOpen) == 1);
   CHECK(output.scratch.Files().empty());
 }
 
@@ -216,8 +261,128 @@ TEST_CASE("A stream whose hidden file was lost is not saved", "[publisher]") {
   output.Submit(1, "flow_1", Record(7));
   CHECK(output.Saved(2) == 0);
   CHECK(output.scratch.Files().empty());
+  CHECK(output.Failed() == 1);
+  CHECK(output.FailedAt(FileStage::kStreaming) == 1);
   output.Submit(2, "flow_2", Record(6));
   CHECK(output.Saved(1) == 1);
+}
+
+TEST_CASE("A stream whose hidden file is lost at its end is not saved", "[publisher]") {
+  Output output;
+  output.Submit(1, "flow_1", Record(5), /*last=*/false);
+  output.Saved(1);
+  std::filesystem::remove(output.scratch.Path(InFolder(".flow_1.pcap.part")));
+  output.Submit(1, "flow_1", "");
+  CHECK(output.Saved(1) == 0);
+  CHECK(output.Failed() == 1);
+  CHECK(output.FailedAt(FileStage::kWriteFinal) == 1);
+}
+
+TEST_CASE("A stream that failed is counted once, at its last part", "[publisher]") {
+  Output output;
+  output.scratch.Write(kFolder, "in the way");
+  output.Submit(1, "flow_1", Record(5), /*last=*/false);
+  output.Saved(1);
+  CHECK(output.Failed() == 0);
+  // That it could be made by now doesn't matter: its first records are lost.
+  std::filesystem::remove(output.scratch.Path(kFolder));
+  output.Submit(1, "flow_1", Record(6), /*last=*/false);
+  output.Submit(2, "flow_2", Record(6));
+  CHECK(output.Saved(2) == 1);
+  CHECK(output.Failed() == 0);
+  output.Submit(1, "flow_1", Record(7));
+  CHECK(output.Saved(1) == 0);
+  CHECK(output.Failed() == 1);
+  CHECK(output.FailedAt(FileStage::kMkdir) == 1);
+  CHECK(output.scratch.Files() == Files{InFolder("flow_2.pcap")});
+  // The next flow of the same id has nothing to do with it.
+  output.Submit(1, "flow_3", Record(8), /*last=*/false);
+  output.Submit(1, "flow_3", Record(9));
+  CHECK(output.Saved(2) == 1);
+  CHECK(output.Times(InFolder("flow_3.pcap")) == std::vector<int64_t>{8, 9});
+  CHECK(output.Failed() == 1);
+}
+
+TEST_CASE("A file that outgrows the disk is not saved, and the next is", "[publisher]") {
+  const Compression compression =
+      GENERATE(Compression::kNone, Compression::kGzip, Compression::kZstd);
+  Output output(compression);
+  std::string records;
+  for (int64_t time_ns = 0; time_ns < 20'000; ++time_ns) records += Record(time_ns, Noise(100));
+  {
+    const FileSizeLimit limit(300'000);
+    output.Submit(1, "flow_1", records);
+    output.Submit(2, "flow_2", Record(5));
+    output.Submit(3, "flow_3", records, /*last=*/false);
+    output.Submit(3, "flow_3", Record(5));
+    CHECK(output.Saved(4) == 1);
+  }
+  const std::string name = absl::StrCat("flow_2", PcapExtension(compression));
+  CHECK(output.scratch.Files() == Files{InFolder(name)});
+  CHECK(output.Times(InFolder(name)) == std::vector<int64_t>{5});
+  CHECK(output.Failed() == 2);
+  CHECK(output.FailedAt(FileStage::kWritePartial) == 1);
+  CHECK(output.FailedAt(FileStage::kStreaming) == 1);
+}
+
+TEST_CASE("A compressed file is one member, however long", "[publisher]") {
+  const Compression compression = GENERATE(Compression::kGzip, Compression::kZstd);
+  Output output(compression);
+  std::string records;
+  for (int64_t time_ns = 0; time_ns < 30'000; ++time_ns) records += Record(time_ns, Noise(100));
+  output.Submit(1, "flow_1", Record(5));
+  output.Submit(2, "flow_2", records);
+  output.Submit(3, "flow_3", "");
+  CHECK(output.Saved(3) == 3);
+  const auto read = [&](const char* flow) {
+    const std::string name = absl::StrCat(flow, PcapExtension(compression));
+    const Decompressed file = Decompress(compression, output.scratch.Read(InFolder(name)));
+    CHECK(file.is_whole);
+    CHECK(file.members == 1);
+    return file.bytes;
+  };
+  const std::string header = PcapFileHeader(LinkType::kEthernet, 256);
+  CHECK((read("flow_1") == header + Record(5)));
+  CHECK((read("flow_2") == header + records));
+  CHECK((read("flow_3") == header));
+}
+
+TEST_CASE("What a stream has handed over can be read while it is hidden", "[publisher]") {
+  const Compression compression = GENERATE(Compression::kGzip, Compression::kZstd);
+  Output output(compression);
+  const std::string extension(PcapExtension(compression));
+  const auto read = [&](const std::string& name) {
+    return Decompress(compression, output.scratch.Read(InFolder(name)));
+  };
+  std::string bytes = PcapFileHeader(LinkType::kEthernet, 256);
+  for (int part = 1; part <= 3; ++part) {
+    output.Submit(1, "flow_1", Record(part), /*last=*/false);
+    // Another file by the same compressor.
+    output.Submit(2, "flow_2", Record(part), /*last=*/false);
+    output.Saved(2);
+    bytes += Record(part);
+    const Decompressed file = read(".flow_1" + extension + ".part");
+    CHECK(file.is_whole);
+    CHECK(file.members == part);
+    CHECK(file.bytes == bytes);
+  }
+  output.Submit(1, "flow_1", "");
+  CHECK(output.Saved(1) == 1);
+  CHECK(read("flow_1" + extension).bytes == bytes);
+  CHECK(read("flow_1" + extension).members == 3);
+}
+
+TEST_CASE("Bytes are counted before and after compression", "[publisher]") {
+  const Compression compression =
+      GENERATE(Compression::kNone, Compression::kGzip, Compression::kZstd);
+  Output output(compression);
+  const std::string record = Record(5, std::string(200, 'x'));
+  output.Submit(1, "flow_1", record, /*last=*/false);
+  output.Submit(1, "flow_1", record);
+  CHECK(output.Saved(2) == 1);
+  const std::string name = absl::StrCat("flow_1", PcapExtension(compression));
+  CHECK(output.publisher->stats().bytes_written == 2 * record.size());
+  CHECK(output.publisher->stats().bytes_stored == output.scratch.Read(InFolder(name)).size());
 }
 
 TEST_CASE("A date folder that was deleted is made again", "[publisher]") {

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/support/catch.h"
+#include "tests/support/packet.h"
 #include "tests/support/scratch_directory.h"
 
 namespace packet_headers {
@@ -95,6 +96,39 @@ TEST_CASE("The UUID of a cookie is the one that m-lab/uuid gives it", "[uuid]") 
   CHECK(UuidFromCookie("p", 0xabcdef) == "p_0000000000ABCDEF");
   CHECK(UuidFromCookie("p", UINT64_MAX) == "p_FFFFFFFFFFFFFFFF");
   CHECK(UuidFromCookie("p", uint64_t{1} << 63) == "p_8000000000000000");
+}
+
+TEST_CASE("A flow without a socket is named by its ends and its beginning", "[uuid]") {
+  const int64_t start_ns = 1'795'290'305'916'725'472;
+  const std::string four =
+      UuidFromTuple(testing::FlowKey("10.9.0.1", 8020, "10.9.0.200", 48852), start_ns);
+  CHECK(four == "20261121T194505.916725472Z_10.9.0.1.8020_10.9.0.200.48852");
+  CHECK(IsValidUuid(four));
+  CHECK(UuidFromTuple(testing::FlowKey("2001:db8::1", 443, "::", 1), 1) ==
+        "19700101T000000.000000001Z_2001-db8--1.443_--.1");
+  const std::string longest = "fdff:fdff:fdff:fdff:fdff:fdff:fdff:fdff";
+  CHECK(IsValidUuid(UuidFromTuple(testing::FlowKey(longest, 65535, longest, 65535), start_ns)));
+}
+
+TEST_CASE("A UUID of the cookie tells its prefix, any other none", "[uuid]") {
+  CHECK(PrefixOf(kUuid, 12507) == "host.example.com_1553815964");
+  CHECK(PrefixOf("p_8000000000000000", uint64_t{1} << 63) == "p");
+  CHECK(PrefixOf("_FFFFFFFFFFFFFFFF_FFFFFFFFFFFFFFFF", UINT64_MAX) == "_FFFFFFFFFFFFFFFF");
+  for (const char* other :
+       {"", "p", "00000000000030DB", "_00000000000030DB", "p_30DB", "p_00000000000030db",
+        "p-00000000000030DB", "p_100000000000030DB", "p_00000000000030DC", "p_00000000000030DB "}) {
+    INFO(other);
+    CHECK(PrefixOf(other, 12507).empty());
+  }
+}
+
+TEST_CASE("A prefix is learned once", "[uuid]") {
+  UuidPrefix prefix("host_1_unsafe");
+  CHECK(prefix.Get() == "host_1_unsafe");
+  CHECK_FALSE(prefix.Learn("host_1_unsafe"));
+  CHECK(prefix.Learn("host_1"));
+  CHECK(prefix.Get() == "host_1");
+  CHECK_FALSE(prefix.Learn("host_1"));
 }
 
 TEST_CASE("The prefix is the content of the file", "[uuid]") {

@@ -42,7 +42,7 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
   absl::Status status;
   for (const NetworkInterface& interface : selected) {
     if (interfaces_.contains(interface.ifindex)) continue;
-    absl::StatusOr<Attachment> attachment = capture_.Attach(interface, hook_);
+    absl::StatusOr<Attachment> attachment = engine_.Attach(interface);
     if (!attachment.ok()) {
       CloseBooks(interface.ifindex);
       status.Update(attachment.status());
@@ -70,9 +70,9 @@ void AttachedInterfaces::LetGo(uint32_t ifindex) {
 }
 
 void AttachedInterfaces::CloseBooks(uint32_t ifindex) {
-  capture_.AwaitDetached();
-  Add(capture_.counters().Read(ifindex), gone_);
-  capture_.counters().Forget(ifindex);
+  engine_.AwaitDetached();
+  Add(engine_.ReadKernelCounters(ifindex), gone_);
+  engine_.ForgetKernelCounters(ifindex);
 }
 
 void AttachedInterfaces::DetachAll() {
@@ -81,7 +81,7 @@ void AttachedInterfaces::DetachAll() {
     interface.attachment.egress = nullptr;
     interface.attachment.ingress = nullptr;
   }
-  capture_.AwaitDetached();
+  engine_.AwaitDetached();
 }
 
 std::vector<AttachedInterfaces::Status> AttachedInterfaces::Attached() const {
@@ -99,7 +99,7 @@ absl::btree_map<std::string, CountersByDirection> AttachedInterfaces::Join(
   absl::MutexLock lock(&mutex_);
   absl::btree_map<std::string, CountersByDirection> books;
   for (const auto& [ifindex, interface] : interfaces_) {
-    Add(capture_.counters().Read(ifindex), books[interface.name]);
+    Add(engine_.ReadKernelCounters(ifindex), books[interface.name]);
   }
   if (gone_ != CountersByDirection{}) Add(gone_, books[kGoneInterfaces]);
   for (const auto& [ifindex, counters] : user) {

@@ -1,4 +1,4 @@
-// Keeps our programs attached to the interfaces that are to be captured, as they come and go.
+// Keeps the engine attached to the interfaces that are to be captured, as they come and go.
 
 #ifndef PACKET_HEADERS_USER_CAPTURE_ATTACHED_INTERFACES_H_
 #define PACKET_HEADERS_USER_CAPTURE_ATTACHED_INTERFACES_H_
@@ -13,7 +13,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
-#include "user/capture/bpf_capture.h"
+#include "user/capture/capture_engine.h"
 #include "user/capture/network_interface.h"
 #include "user/flow/books.h"
 
@@ -30,9 +30,9 @@ class AttachedInterfaces {
     Hook egress;
   };
 
-  // `names` as in -interface. `capture` outlives it.
-  AttachedInterfaces(BpfCapture& capture, CaptureHook hook, std::vector<std::string> names)
-      : capture_(capture), hook_(hook), names_(std::move(names)) {}
+  // `names` as in -interface. `engine` outlives it.
+  AttachedInterfaces(CaptureEngine& engine, std::vector<std::string> names)
+      : engine_(engine), names_(std::move(names)) {}
 
   // Attaches to those of `all` that are to be captured and are not yet, and lets go of those that
   // are not among them. Main thread. An error says what could not be attached; the rest is, and
@@ -60,8 +60,7 @@ class AttachedInterfaces {
   // Takes over the kernel's counters of an interface at which no program is attached any more.
   void CloseBooks(uint32_t ifindex) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  BpfCapture& capture_;
-  const CaptureHook hook_;
+  CaptureEngine& engine_;
   const std::vector<std::string> names_;
   mutable absl::Mutex mutex_;
   absl::btree_map<uint32_t, Interface> interfaces_ ABSL_GUARDED_BY(mutex_);  // by ifindex

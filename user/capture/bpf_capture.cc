@@ -3,7 +3,6 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/membarrier.h>
-#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -80,24 +79,26 @@ std::vector<Hook> HooksToTry(const NetworkInterface& interface, CaptureHook choi
 
 }  // namespace
 
-BpfCapture::BpfCapture(packet_headers_bpf* skeleton, int64_t ring_bytes, bool has_xdp)
-    : skeleton_(skeleton), ring_bytes_(ring_bytes), has_xdp_(has_xdp) {}
+BpfCapture::BpfCapture(packet_headers_bpf* skeleton, int64_t ring_bytes, CaptureHook hook,
+                       bool has_xdp)
+    : skeleton_(skeleton), ring_bytes_(ring_bytes), hook_(hook), has_xdp_(has_xdp) {}
 
 BpfCapture::~BpfCapture() { packet_headers_bpf::destroy(skeleton_); }
 
-absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards, int64_t ring_bytes) {
+absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards, int64_t ring_bytes,
+                                                             CaptureHook hook,
+                                                             const ph_hash_seed& hash_seed) {
   libbpf_set_print(KeepWarning);
   packet_headers_bpf* skeleton = packet_headers_bpf::open();
   if (skeleton == nullptr) return LoadError(errno);
   const bool has_xdp =
       libbpf_probe_bpf_helper(BPF_PROG_TYPE_XDP, BPF_FUNC_xdp_get_buff_len, nullptr) == 1;
-  std::unique_ptr<BpfCapture> capture(new BpfCapture(skeleton, RingBytes(ring_bytes), has_xdp));
+  std::unique_ptr<BpfCapture> capture(
+      new BpfCapture(skeleton, RingBytes(ring_bytes), hook, has_xdp));
 
   bpf_program__set_autoload(skeleton->progs.ph_xdp_in_eth, has_xdp);
   ph_kernel_config& config = const_cast<ph_kernel_config&>(skeleton->rodata->config);
-  if (getrandom(&config.hash_seed, sizeof(config.hash_seed), 0) != sizeof(config.hash_seed)) {
-    return absl::ErrnoToStatus(errno, "get random bytes");
-  }
+  config.hash_seed = hash_seed;
   config.shards = shards;
   config.wakeup_bytes = static_cast<uint32_t>(capture->ring_bytes_ / 2);
   config.shed_bytes = static_cast<uint32_t>(capture->ring_bytes_ / 8 * 7);
@@ -134,7 +135,13 @@ absl::Status BpfCapture::MakeRings(uint32_t shards) {
 
 RecordSource& BpfCapture::source(uint32_t shard) { return *rings_[shard]; }
 
-int64_t BpfCapture::RingUsed(uint32_t shard) const { return rings_[shard]->used_bytes(); }
+int64_t BpfCapture::BufferUsedBytes(uint32_t shard) const { return rings_[shard]->used_bytes(); }
+
+CountersByDirection BpfCapture::ReadKernelCounters(uint32_t ifindex) const {
+  return counters_->Read(ifindex);
+}
+
+void BpfCapture::ForgetKernelCounters(uint32_t ifindex) { counters_->Forget(ifindex); }
 
 absl::StatusOr<std::unique_ptr<HookLink>> BpfCapture::AttachDirection(
     const NetworkInterface& interface, ph_direction direction, Hook hook) {
@@ -159,8 +166,7 @@ absl::StatusOr<std::unique_ptr<HookLink>> BpfCapture::AttachDirection(
   return AttachToHook(hook, direction, interface, bpf_program__fd(program));
 }
 
-absl::StatusOr<Attachment> BpfCapture::Attach(const NetworkInterface& interface,
-                                              CaptureHook choice) {
+absl::StatusOr<Attachment> BpfCapture::Attach(const NetworkInterface& interface) {
   Attachment attachment;
   const absl::Status status = counters_->Begin(interface.ifindex);
   if (!status.ok()) return status;
@@ -168,7 +174,7 @@ absl::StatusOr<Attachment> BpfCapture::Attach(const NetworkInterface& interface,
     std::vector<std::string> failures;
     absl::Status last_failure;
     bool attached = false;
-    for (const Hook hook : HooksToTry(interface, choice, direction, has_xdp_)) {
+    for (const Hook hook : HooksToTry(interface, hook_, direction, has_xdp_)) {
       absl::StatusOr<std::unique_ptr<HookLink>> link = AttachDirection(interface, direction, hook);
       if (!link.ok()) {
         failures.emplace_back(link.status().message());

@@ -10,12 +10,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "user/capture/hook.h"
+#include "user/capture/capture_engine.h"
 #include "user/capture/kernel_counters.h"
 #include "user/capture/network_interface.h"
 #include "user/capture/settled_flows.h"
 #include "user/config/config.h"
-#include "user/flow/record_source.h"
 
 struct packet_headers_bpf;
 
@@ -23,41 +22,35 @@ namespace packet_headers {
 
 class BpfRing;
 
-// Our programs at one interface, until it is destroyed.
-struct Attachment {
-  Hook ingress_hook;
-  Hook egress_hook;
-  std::unique_ptr<HookLink> ingress;
-  std::unique_ptr<HookLink> egress;  // goes first: the one before may own the qdisc
-};
-
-class BpfCapture {
+class BpfCapture : public CaptureEngine {
  public:
-  // Loads the programs with one ring of at least `ring_bytes` for each shard. Needs CAP_BPF and
-  // CAP_NET_ADMIN.
-  static absl::StatusOr<std::unique_ptr<BpfCapture>> Load(uint32_t shards, int64_t ring_bytes);
-  ~BpfCapture();
+  // Loads the programs with one ring of at least `ring_bytes` for each shard; they attach by the
+  // policy of `hook`. Needs CAP_BPF and CAP_NET_ADMIN.
+  static absl::StatusOr<std::unique_ptr<BpfCapture>> Load(uint32_t shards, int64_t ring_bytes,
+                                                          CaptureHook hook,
+                                                          const ph_hash_seed& hash_seed);
+  ~BpfCapture() override;
 
-  // The records of a shard; its thread's, and gone with this object.
-  RecordSource& source(uint32_t shard);
+  uint32_t shards() const override { return static_cast<uint32_t>(rings_.size()); }
+  bool sees_cookies() const override { return true; }
+  RecordSource& source(uint32_t shard) override;
+  KernelFlows& kernel_flows() override { return *settled_flows_; }
 
-  // Attaches by the policy of `hook`. One thread at a time.
-  absl::StatusOr<Attachment> Attach(const NetworkInterface& interface, CaptureHook hook);
+  absl::StatusOr<Attachment> Attach(const NetworkInterface& interface) override;
+  void AwaitDetached() override;
 
-  // Returns when no program that was attached before can be running any more.
-  void AwaitDetached();
+  CountersByDirection ReadKernelCounters(uint32_t ifindex) const override;
+  void ForgetKernelCounters(uint32_t ifindex) override;
+  // All is counted in the kernel.
+  void AddTo(absl::flat_hash_map<uint32_t, CountersByDirection>&) const override {}
 
-  SettledFlows& settled_flows() { return *settled_flows_; }
-  const SettledFlows& settled_flows() const { return *settled_flows_; }
-
-  KernelCounters& counters() { return *counters_; }
-
-  int64_t ring_bytes() const { return ring_bytes_; }
-  // Bytes waiting in a shard's ring. Any thread.
-  int64_t RingUsed(uint32_t shard) const;
+  void Sweep(int64_t now_ns, int64_t idle_ns) override { settled_flows_->Sweep(now_ns, idle_ns); }
+  int64_t settled_flows() const override { return settled_flows_->count(); }
+  int64_t buffer_bytes() const override { return ring_bytes_; }
+  int64_t BufferUsedBytes(uint32_t shard) const override;
 
  private:
-  BpfCapture(packet_headers_bpf* skeleton, int64_t ring_bytes, bool has_xdp);
+  BpfCapture(packet_headers_bpf* skeleton, int64_t ring_bytes, CaptureHook hook, bool has_xdp);
 
   absl::Status MakeRings(uint32_t shards);
   absl::StatusOr<std::unique_ptr<HookLink>> AttachDirection(const NetworkInterface& interface,
@@ -65,6 +58,7 @@ class BpfCapture {
 
   packet_headers_bpf* const skeleton_;
   const int64_t ring_bytes_;
+  const CaptureHook hook_;
   const bool has_xdp_;
   std::optional<KernelCounters> counters_;     // once loaded
   std::optional<SettledFlows> settled_flows_;  // once loaded

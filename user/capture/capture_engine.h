@@ -31,6 +31,9 @@ class CaptureEngine {
   // How many shards the records are spread over.
   virtual uint32_t shards() const = 0;
 
+  // Whether each packet that a local socket sends tells its cookie. If not, some do.
+  virtual bool sees_cookies() const = 0;
+
   // The records of a shard; its thread's, and gone with this object.
   virtual RecordSource& source(uint32_t shard) = 0;
 
@@ -46,7 +49,7 @@ class CaptureEngine {
 
   // What the kernel counts at an interface that is attached, or was and is not forgotten. Any
   // thread.
-  virtual CountersByDirection KernelCounters(uint32_t ifindex) const = 0;
+  virtual CountersByDirection ReadKernelCounters(uint32_t ifindex) const = 0;
   virtual void ForgetKernelCounters(uint32_t ifindex) = 0;
 
   // Adds what the engine itself has counted in user space, by ifindex. Any thread.

@@ -175,8 +175,10 @@ const char* HookName(Hook hook) {
       return "xdp";
     case Hook::kTcx:
       return "tcx";
-    default:
+    case Hook::kClsact:
       return "clsact";
+    default:
+      return "pcap";
   }
 }
 

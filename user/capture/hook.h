@@ -1,4 +1,4 @@
-// The kernel hooks, and what attaches a program to them.
+// Where packets are taken from an interface, and what attaches a program there.
 
 #ifndef PACKET_HEADERS_USER_CAPTURE_HOOK_H_
 #define PACKET_HEADERS_USER_CAPTURE_HOOK_H_
@@ -13,12 +13,13 @@
 
 namespace packet_headers {
 
-enum class Hook { kXdp, kTcx, kClsact };
+// All but kPcap, a packet socket, are hooks of programs.
+enum class Hook { kXdp, kTcx, kClsact, kPcap };
 
 const char* HookName(Hook hook);
 
-// A program at a hook of an interface, until it is destroyed. Programs of others are never
-// replaced.
+// A program at a hook of an interface, or what else captures there, until it is destroyed. Programs
+// of others are never replaced.
 class HookLink {
  public:
   virtual ~HookLink() = default;

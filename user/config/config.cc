@@ -46,14 +46,13 @@ absl::StatusOr<FlagArgument> SplitFlagArgument(absl::string_view argument) {
 
 // Go's flag package stops at the first argument that is not a flag and leaves it to the program;
 // the Go program then ignored it, and all that followed. That captures something else than was
-// asked for, so here it is an error. `bare_boolean` is the boolean flag just before it that was
-// given without a value, or null.
-absl::Status UnexpectedArgument(absl::string_view argument, const Flag* bare_boolean) {
-  const bool is_its_value = bare_boolean != nullptr && ParseGoBool(argument).ok();
+// asked for, so here it is an error. `of_flag` is the boolean flag whose value it was meant to be,
+// or null.
+absl::Status UnexpectedArgument(absl::string_view argument, const Flag* of_flag) {
   const std::string text = absl::Utf8SafeCEscape(argument);
   std::string message = absl::StrCat("unexpected argument '", text, "'");
   if (!argument.empty()) {
-    absl::StrAppend(&message, " (did you mean -", is_its_value ? bare_boolean->name : "interface",
+    absl::StrAppend(&message, " (did you mean -", of_flag != nullptr ? of_flag->name : "interface",
                     "=", text, "?)");
   }
   return absl::InvalidArgumentError(message);
@@ -70,12 +69,24 @@ absl::Status ApplyArguments(absl::Span<const char* const> args, CommandLine& res
     const bool ends_flags = argument == "--";
     if (ends_flags && ++i == args.size()) break;
     if (ends_flags || argument.size() < 2 || argument.front() != '-') {
-      return UnexpectedArgument(args[i], bare_boolean);
+      const bool is_value = bare_boolean != nullptr && ParseGoBool(argument).ok();
+      if (result.config.read_files.empty() || is_value) {
+        return UnexpectedArgument(args[i], is_value ? bare_boolean : nullptr);
+      }
+      for (const char* file : args.subspan(i, ends_flags ? args.npos : 1)) {
+        result.config.read_files.emplace_back(file);
+      }
+      if (ends_flags) break;
+      continue;
     }
     absl::StatusOr<FlagArgument> split = SplitFlagArgument(argument);
     if (!split.ok()) return split.status();
     if (split->name == "help" || split->name == "h") {
       result.help_requested = true;
+      return absl::OkStatus();
+    }
+    if (split->name == "version") {
+      result.version_requested = true;
       return absl::OkStatus();
     }
     const Flag* flag = FindFlag(split->name);
@@ -165,6 +176,43 @@ absl::Status RequireRange(absl::string_view flag, int64_t value, int64_t min, in
                    value < min ? min : max));
 }
 
+absl::Status ValidateLive(const Config& config) {
+  if (!config.uuids_file.empty() || config.write_all) {
+    return absl::InvalidArgumentError(absl::StrCat("-", config.write_all ? "write.all" : "uuids",
+                                                   " is for capture files: name them with -read"));
+  }
+  if (config.uuid_source == UuidSource::kTcpinfo && config.tcpinfo_event_socket.empty()) {
+    return absl::InvalidArgumentError(
+        "-uuid.source=tcpinfo needs -tcpinfo.eventsocket: no flow would be saved without it");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateOffline(const Config& config) {
+  const Config defaults;
+  const std::pair<bool, absl::string_view> live_only[] = {
+      {!config.interfaces.empty(), "interface"},
+      {config.capture_engine != defaults.capture_engine, "capture.engine"},
+      {config.capture_hook != defaults.capture_hook, "capture.hook"},
+      {!config.tcpinfo_event_socket.empty(), "tcpinfo.eventsocket"},
+      {!config.event_socket_serve.empty(), "eventsocket.serve"},
+  };
+  for (const auto& [is_set, flag] : live_only) {
+    if (!is_set) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("-", flag, " and -read exclude each other: files are not captured live (",
+                     EnvironmentName(flag), " in the environment sets the flag, too)"));
+  }
+  if (config.uuid_source == UuidSource::kSocket) {
+    return absl::InvalidArgumentError("-uuid.source=socket: a capture file has no sockets");
+  }
+  if (config.uuid_source == UuidSource::kTcpinfo && config.uuids_file.empty()) {
+    return absl::InvalidArgumentError(
+        "-uuid.source=tcpinfo needs -uuids: no flow would be saved without it");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<CommandLine> ParseCommandLine(
@@ -172,15 +220,21 @@ absl::StatusOr<CommandLine> ParseCommandLine(
   CommandLine result;
   FlagSet given;
   absl::Status status = ApplyArguments(args, result, given);
-  if (status.ok() && !result.help_requested) status = ApplyEnvironment(getenv, given, result);
+  if (status.ok() && !result.help_requested && !result.version_requested) {
+    status = ApplyEnvironment(getenv, given, result);
+  }
   if (!status.ok()) return status;
   return result;
 }
 
 std::string Usage() {
-  std::string out = "Usage: packet-headers [-flag=value ...]\n\n";
-  AppendWrapped("Saves the headers of every TCP packet of this host, one pcap file for each flow.",
-                0, out);
+  std::string out =
+      "Usage: packet-headers [-flag=value ...]\n"
+      "       packet-headers -read FILE... [-flag=value ...]\n\n";
+  AppendWrapped(
+      "Saves the headers of every TCP packet of this host, or of capture files, one pcap file for "
+      "each flow.",
+      0, out);
   out += '\n';
   AppendWrapped(
       "A flag is written -flag=value, -flag value or --flag=value; a boolean one -flag or "
@@ -196,6 +250,8 @@ std::string Usage() {
   }
   out += "\n  -help, -h\n";
   AppendWrapped("Print this and exit.", 6, out);
+  out += "\n  -version\n";
+  AppendWrapped("Print the version and exit.", 6, out);
   return out;
 }
 
@@ -228,13 +284,7 @@ absl::Status Validate(const Config& config) {
   if (config.data_dir.empty()) {
     return absl::InvalidArgumentError("-datadir is empty; \".\" is the current directory");
   }
-  if (!config.tcpinfo_event_socket.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "-tcpinfo.eventsocket=", config.tcpinfo_event_socket,
-        " can't be used: this version names flows by the kernel's socket cookie and has no "
-        "tcp-info client yet; leave the flag (or TCPINFO_EVENTSOCKET) out"));
-  }
-  return absl::OkStatus();
+  return config.read_files.empty() ? ValidateLive(config) : ValidateOffline(config);
 }
 
 }  // namespace packet_headers

@@ -18,14 +18,20 @@
 namespace packet_headers {
 
 enum class AnonymizeIp { kNone, kNetblock };
+enum class CaptureEngineChoice { kAuto, kBpf, kPcap };
 enum class CaptureHook { kAuto, kXdp, kTcx, kClsact };
+enum class Compress { kNone, kGzip, kZstd };
+enum class UuidSource { kAuto, kTcpinfo, kSocket };
 
 // The initial values are the flags' defaults; flags.cc says what each one means to the operator.
 struct Config {
   AnonymizeIp anonymize_ip = AnonymizeIp::kNone;
   absl::Duration capture_duration = absl::Seconds(30);
+  CaptureEngineChoice capture_engine = CaptureEngineChoice::kAuto;
   CaptureHook capture_hook = CaptureHook::kAuto;
+  Compress compress = Compress::kNone;
   std::string data_dir = ".";
+  std::string event_socket_serve;  // empty = none
   absl::Duration flow_timeout = absl::Seconds(30);
   std::vector<std::string> interfaces;  // each once; none = all that are up
   int64_t max_flows = 0;                // 0 = no limit
@@ -33,25 +39,31 @@ struct Config {
   int64_t max_heap_bytes = 8'000'000'000;
   int64_t max_idle_ram_bytes = 3'000'000'000;
   std::string metrics_address = ":9990";
+  std::vector<std::string> read_files;   // in order; none = capture live
   int64_t ring_size_bytes = 32'000'000;  // as given: the capture rounds it to what a ring can have
   int64_t shards = 0;                    // 0 = chosen by the number of cores
   absl::Duration sigterm_wait = absl::Seconds(1);
   bool stream = false;
   std::string tcpinfo_event_socket;  // empty = none
   std::string uuid_prefix_file;      // empty = none
+  UuidSource uuid_source = UuidSource::kAuto;
+  std::string uuids_file;  // empty = none
   absl::Duration uuid_wait_duration = absl::Seconds(5);
+  bool write_all = false;
 };
 
 struct CommandLine {
   Config config;
   bool help_requested = false;
+  bool version_requested = false;
   std::vector<std::string> warnings;
 };
 
 // Reads `args` (without argv[0]) in the syntax of Go's flag package, then the environment for every
 // flag that is not among them. `getenv` returns null for a variable that is not set; one that is
-// set but empty is a value. -help ends the reading at once. InvalidArgument with one line for the
-// operator on an unknown flag or a bad value.
+// set but empty is a value. -help and -version end the reading at
+// once. What is no flag is one more file to read where -read was given before it. InvalidArgument
+// with one line for the operator on an unknown flag or a bad value.
 absl::StatusOr<CommandLine> ParseCommandLine(absl::Span<const char* const> args,
                                              const std::function<const char*(const char*)>& getenv);
 

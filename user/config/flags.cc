@@ -27,6 +27,24 @@ constexpr EnumValue<AnonymizeIp> kAnonymizeIpValues[] = {
     {"netblock", AnonymizeIp::kNetblock},
 };
 
+constexpr EnumValue<CaptureEngineChoice> kCaptureEngineValues[] = {
+    {"auto", CaptureEngineChoice::kAuto},
+    {"bpf", CaptureEngineChoice::kBpf},
+    {"pcap", CaptureEngineChoice::kPcap},
+};
+
+constexpr EnumValue<Compress> kCompressValues[] = {
+    {"none", Compress::kNone},
+    {"gzip", Compress::kGzip},
+    {"zstd", Compress::kZstd},
+};
+
+constexpr EnumValue<UuidSource> kUuidSourceValues[] = {
+    {"auto", UuidSource::kAuto},
+    {"tcpinfo", UuidSource::kTcpinfo},
+    {"socket", UuidSource::kSocket},
+};
+
 constexpr EnumValue<CaptureHook> kCaptureHookValues[] = {
     {"auto", CaptureHook::kAuto},
     {"xdp", CaptureHook::kXdp},
@@ -68,6 +86,15 @@ absl::Status AddInterfaces(absl::string_view text, Config& config) {
   }
   return absl::OkStatus();
 }
+
+// Appends, for the flag may be repeated. An empty name would be left of -read=$FILE.
+absl::Status AddReadFile(absl::string_view text, Config& config) {
+  if (text.empty()) return absl::InvalidArgumentError("empty file name");
+  config.read_files.emplace_back(text);
+  return absl::OkStatus();
+}
+
+std::string GetReadFiles(const Config& config) { return absl::StrJoin(config.read_files, " "); }
 
 absl::StatusOr<std::string> ParseText(absl::string_view text) { return std::string(text); }
 
@@ -130,9 +157,11 @@ template <std::string Config::*kField, auto kParse = ParseText>
 constexpr FlagType kPath = {"PATH", Set<kField, kParse>, GetPlain<kField>};
 template <std::string Config::*kField>
 constexpr FlagType kAddress = {"HOST:PORT", Set<kField, ParseText>, GetPlain<kField>};
+constexpr FlagType kReadFiles = {"FILE", AddReadFile, GetReadFiles};
 constexpr FlagType kInterfaces = {"NAME[,NAME...]", AddInterfaces, GetInterfaces};
 
 constexpr absl::string_view kCapture = "What is captured";
+constexpr absl::string_view kOffline = "Capture files";
 constexpr absl::string_view kFiles = "What is written";
 constexpr absl::string_view kNames = "How flows are named";
 constexpr absl::string_view kLimits = "Limits and sizes";
@@ -149,26 +178,47 @@ constexpr Flag kFlags[] = {
      "A flow without packets for this long is taken to be closed."},
     {"maxheadersize", kCapture, kInt<&Config::max_header_size>,
      "The most bytes of headers to save of a packet. Longer headers are cut off here."},
+    {"capture.engine", kCapture, kEnum<&Config::capture_engine, kCaptureEngineValues>,
+     "What reads the packets: bpf, programs in the kernel; pcap, libpcap, which needs CAP_NET_RAW "
+     "alone; auto, bpf where it loads and else pcap."},
     {"capture.hook", kCapture, kEnum<&Config::capture_hook, kCaptureHookValues>,
-     "Which kernel hook reads the packets: auto, xdp, tcx or clsact. auto chooses by interface."},
+     "Which kernel hook reads the packets for the bpf engine: auto, xdp, tcx or clsact. auto "
+     "chooses by interface."},
+
+    {"read", kOffline, kReadFiles,
+     "Capture file to split into flows instead of capturing: pcap or pcapng, also .gz or .zst; - "
+     "is standard input. May be repeated; further names may follow without a flag. Needs no "
+     "privilege."},
+    {"uuids", kOffline, kPath<&Config::uuids_file, ParseFileName>,
+     "File with the events of tcp-info that were recorded beside the capture, one JSON object a "
+     "line, to name flows by."},
+    {"write.all", kOffline, kBool<&Config::write_all>,
+     "Also keep flows whose handshake is not in the capture."},
 
     {"datadir", kFiles, kPath<&Config::data_dir>,
      "The directory to which data is written. It is created if need be, with its parents."},
     {"stream", kFiles, kBool<&Config::stream>,
      "Write to disk while a flow is captured, not only at its end."},
+    {"compress", kFiles, kEnum<&Config::compress, kCompressValues>,
+     "How files are compressed: none (.pcap), gzip (.pcap.gz) or zstd (.pcap.zst)."},
     {"anonymize.ip", kFiles, kEnum<&Config::anonymize_ip, kAnonymizeIpValues>,
      "How to anonymize IP addresses: none, or netblock, which keeps the first three bytes of an "
      "IPv4 address (/24) and the first six of an IPv6 address (/48). The host's own addresses stay "
-     "as they are."},
+     "as they are; in capture files none is."},
 
     {"uuid-prefix-file", kNames, kPath<&Config::uuid_prefix_file, ParseFileName>,
      "File that holds the UUID prefix. Without one, the prefix is made of the host name and the "
      "boot time and marked \"unsafe\"."},
+    {"uuid.source", kNames, kEnum<&Config::uuid_source, kUuidSourceValues>,
+     "Where UUIDs come from: tcpinfo, its events, and flows without one are not saved; socket, the "
+     "kernel's socket cookies; auto, tcp-info where there is an event socket, and the cookie for "
+     "what it does not announce."},
     {"uuidwaitduration", kNames, kDuration<&Config::uuid_wait_duration>,
-     "A flow that has no UUID after this long is discarded. At most captureduration."},
+     "How long a flow waits for its UUID. At most captureduration."},
     {"tcpinfo.eventsocket", kNames, kPath<&Config::tcpinfo_event_socket>,
-     "The event socket of tcp-info. Not supported by this version, which names flows by the "
-     "kernel's socket cookie: leave it out."},
+     "The event socket of tcp-info, from which UUIDs are learned."},
+    {"eventsocket.serve", kNames, kPath<&Config::event_socket_serve>,
+     "Path of a socket on which to serve the events of tcp-info to other programs of this host."},
 
     {"maxflows", kLimits, kInt<&Config::max_flows>,
      "The most flows at one time; when there are that many, new ones are ignored. 0 is no limit."},
@@ -177,10 +227,12 @@ constexpr Flag kFlags[] = {
     {"maxidleram", kLimits, kByteCount<&Config::max_idle_ram_bytes>,
      "Idle memory above this goes back to the operating system."},
     {"capture.ringsize", kLimits, kByteCount<&Config::ring_size_bytes>,
-     "Size of the ring between the kernel and each shard, rounded up to a power of two and at "
-     "least one page."},
+     "Size of the buffer between the kernel and each shard, rounded up to a power of two and at "
+     "least one page. With libpcap every interface has one for each direction; the n-th gets an "
+     "n-th of this, and 2 MiB at least."},
     {"shards", kLimits, kInt<&Config::shards, ParseShards>,
-     "How many threads share the flows among them, 0 to 64. 0 chooses by the number of cores."},
+     "How many threads share the flows among them, 0 to 64. 0 chooses by the number of cores; "
+     "libpcap has one."},
 
     {"prometheusx.listen-address", kService, kAddress<&Config::metrics_address>,
      "Where to serve the metrics over HTTP."},

@@ -5,11 +5,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
+#include "absl/time/civil_time.h"
 #include "packet_headers/counters.h"
 #include "packet_headers/flow_key.h"
 #include "user/flow/intrusive_list.h"
+#include "user/flow/packet.h"
 #include "user/flow/timer_wheel.h"
+#include "user/output/anonymize.h"
 #include "user/output/chunk_pool.h"
 #include "user/output/packet_counts.h"
 #include "user/output/pcap.h"
@@ -22,6 +26,47 @@ enum class FlowState : uint8_t {
   kEnded,      // its capture is over; remembered so that nobody begins it again
 };
 
+// The SYNs of a connection, by the direction they went.
+struct Syns {
+  // Whether a SYN with this number was seen already.
+  bool Include(int direction, uint32_t number) const {
+    return seen[direction] && number == seq[direction];
+  }
+
+  // Whether a SYN begins another connection: not when it is retransmitted, and not when it crosses
+  // the SYN of the other side (RFC 9293, 3.5).
+  bool AreOlderThan(int direction, uint32_t number) const {
+    return seen[direction] ? number != seq[direction] : !seen[1 - direction];
+  }
+
+  // Whether a segment takes up one of them: it acknowledges the SYN of the other side, or goes on
+  // behind that of its own. Not far behind, for it may be of the tuple's connection before.
+  bool AreTakenUpBy(const Packet& packet) const {
+    const auto is_near = [this](int direction, uint32_t number) {
+      return seen[direction] && number - seq[direction] - 1 < kNearBytes;
+    };
+    return packet.Is(PH_TCP_ACK) && !packet.Is(PH_TCP_RST) &&
+           (is_near(1 - packet.direction(), packet.ack) ||
+            (!packet.Is(PH_TCP_SYN) && is_near(packet.direction(), packet.seq)));
+  }
+
+  void Note(const Packet& packet) {
+    if (!packet.Is(PH_TCP_SYN)) return;
+    seen[packet.direction()] = true;
+    seq[packet.direction()] = packet.seq;
+  }
+
+  static constexpr uint32_t kNearBytes = 1 << 16;  // what may go with a SYN (RFC 7413) or get lost
+
+  bool seen[PH_DIRECTIONS] = {};
+  uint32_t seq[PH_DIRECTIONS] = {};  // initial sequence numbers
+};
+
+struct FlowName {
+  std::string uuid;     // valid (IsValidUuid)
+  absl::CivilDay date;  // of the folder
+};
+
 // An entry's place among those of its state, oldest first.
 class AgeNode : public ListNode {};
 
@@ -30,22 +75,10 @@ struct FlowEntry : TimerNode, AgeNode {
   FlowEntry(const ph_flow_key& flow_key, uint32_t flow_hash, FlowState flow_state)
       : key(flow_key), hash(flow_hash), state(flow_state) {}
 
-  // Whether a SYN with this number was seen already.
-  bool KnowsSyn(int direction, uint32_t seq) const {
-    return syn[direction] && seq == syn_seq[direction];
-  }
-
-  // Whether a SYN begins another connection: not when it is retransmitted, and not when it crosses
-  // the SYN of the other side (RFC 9293, 3.5).
-  bool IsNewSyn(int direction, uint32_t seq) const {
-    return syn[direction] ? seq != syn_seq[direction] : !syn[1 - direction];
-  }
-
   ph_flow_key key;
   uint32_t hash;
   FlowState state;
-  uint32_t syn_seq[PH_DIRECTIONS] = {};  // initial sequence numbers, where a SYN was seen
-  bool syn[PH_DIRECTIONS] = {};
+  Syns syns;
   // Of the owning socket; of an embryonic flow the one that its SYN-ACK carried; 0: unknown.
   uint64_t cookie = 0;
 };
@@ -72,17 +105,19 @@ struct Flow : FlowEntry {
   bool reset = false;
   bool reset_by_host = false;  // by the owning socket
   bool foreign = false;        // the host sent of it what no local socket had made
-  bool hide_remote = false;    // the remote address is to be anonymised
+  HiddenEnds hidden = HiddenEnds::kNone;
+  std::unique_ptr<FlowName> name;  // null: not decided yet
 
-  // Of a capturing flow: an inbound SYN that is either a new connection on the tuple or, from
-  // whoever guessed the tuple, nothing (RFC 5961, 4.2). The next packet of the host tells.
+  // Of a capturing flow: a SYN that is either a new connection on the tuple or, from whoever
+  // guessed the tuple, nothing (RFC 5961, 4.2). What the other side says next tells.
   std::unique_ptr<Flow> successor;
 };
 
 struct EndedFlow : FlowEntry {
-  using FlowEntry::FlowEntry;
+  EndedFlow(const ph_flow_key& flow_key, uint32_t flow_hash, ph_counter later_reason)
+      : FlowEntry(flow_key, flow_hash, FlowState::kEnded), reason(later_reason) {}
 
-  ph_counter reason = PH_LATE;  // under which its later packets are counted
+  ph_counter reason;  // under which its later packets are counted
   uint32_t later_packets = 0;
   int64_t settled_ns = 0;  // when the kernel was told last; 0: never
 };

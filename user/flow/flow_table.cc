@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/time/time.h"
+
 namespace packet_headers {
 namespace {
 
@@ -43,6 +45,10 @@ bool FlowTable::EntryEqual::operator()(const FlowEntry* a, const Packet& b) cons
   return std::memcmp(&a->key, &b.key, sizeof(a->key)) == 0;
 }
 
+bool FlowTable::EntryEqual::operator()(const FlowEntry* a, const Tuple& b) const {
+  return std::memcmp(&a->key, &b.key, sizeof(a->key)) == 0;
+}
+
 FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
                      MemoryBudget& budget, FlowLimit& limit, Books& books, FlowStats& stats,
                      KernelFlows& kernel, std::function<void(FileJob)> submit)
@@ -57,6 +63,7 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
       encoder_(options.max_header_bytes),
       timers_(now_ns),
       finished_(options.max_recent_cookies),
+      announcements_(options.max_announcements),
       next_id_(static_cast<uint64_t>(shard) << 48) {}
 
 FlowTable::~FlowTable() {
@@ -74,6 +81,30 @@ void FlowTable::OnRecord(const void* data, size_t size) {
     const bool readable = size >= sizeof(*record) && record->direction <= PH_EGRESS;
     books_.Count(readable ? record->ifindex : 0, readable ? record->direction : 0, PH_BAD_RECORD);
   }
+}
+
+Flow* FlowTable::FindFlow(const ph_flow_key& key, uint32_t flow_hash) {
+  const auto found = entries_.find(Tuple{key, flow_hash});
+  if (found == entries_.end() || (*found)->state == FlowState::kEnded) return nullptr;
+  return static_cast<Flow*>(*found);
+}
+
+void FlowTable::OnAnnouncement(KeyedAnnouncement keyed) {
+  Flow* const flow = FindFlow(keyed.key, keyed.flow_hash);
+  announcements_.Add(std::move(keyed));
+  if (flow == nullptr) return;
+  if (flow->state == FlowState::kCapturing) {
+    TakeName(*flow);
+  } else if (const Announcement* owner = OwnerOf(*flow)) {
+    Promote(*flow, owner->cookie);
+  }
+}
+
+void FlowTable::OnOwner(const FlowOwner& owner) {
+  Flow* const flow = FindFlow(owner.key, owner.flow_hash);
+  if (flow == nullptr || flow->state != FlowState::kEmbryonic || flow->cookie != 0) return;
+  if (flow->first_ns > owner.until_ns || finished_.Contains(owner.cookie)) return;
+  Promote(*flow, owner.cookie);
 }
 
 void FlowTable::Dispatch(const Packet& packet) {
@@ -97,8 +128,8 @@ void FlowTable::Dispatch(const Packet& packet) {
 
 void FlowTable::Begin(const Packet& packet) {
   // An answer to nobody, or to somebody who is gone: it begins nothing.
-  if (packet.Is(PH_TCP_RST) && packet.cookie() == 0) {
-    books_.Count(packet.record->ifindex, packet.direction(), PH_UNOWNED);
+  if (packet.Is(PH_TCP_RST) && packet.cookie() == 0 && options_.ownership != Ownership::kNone) {
+    books_.Count(packet.record->ifindex, packet.direction(), UnownedReason());
     return;
   }
   std::unique_ptr<Flow> flow = NewFlow(packet);
@@ -117,28 +148,22 @@ void FlowTable::Begin(const Packet& packet) {
 void FlowTable::RefuseForGood(const Packet& packet) {
   if (packet.cookie() == 0 || packet.IsSynAck()) return;
   Bump(stats_.refused_by_memory);
-  auto refused =
-      std::make_unique<EndedFlow>(packet.key, packet.record->flow_hash, FlowState::kEnded);
   finished_.Add(packet.cookie());
-  refused->reason = PH_MEMORY_LIMIT;
+  auto refused = std::make_unique<EndedFlow>(packet.key, packet.record->flow_hash, PH_MEMORY_LIMIT);
   refused->cookie = packet.cookie();
-  refused->syn[packet.direction()] = packet.IsSyn();
-  refused->syn_seq[packet.direction()] = packet.seq;
+  refused->syns.Note(packet);
   InsertEnded(std::move(refused));
 }
 
 void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
-  if (packet.IsSyn() && flow.packet_count > 0 && flow.IsNewSyn(packet.direction(), packet.seq)) {
+  if (packet.IsSyn() && flow.packet_count > 0 &&
+      flow.syns.AreOlderThan(packet.direction(), packet.seq)) {
     Drop(flow, ReasonToDrop(flow), Afterwards::kForget);
     Begin(packet);
     return;
   }
-  const bool completes_handshake = !packet.egress() && flow.cookie != 0 && flow.syn[PH_EGRESS] &&
-                                   packet.Is(PH_TCP_ACK) && !packet.Is(PH_TCP_SYN | PH_TCP_RST) &&
-                                   packet.ack == flow.syn_seq[PH_EGRESS] + 1;
-  if (completes_handshake) {
-    // The request has become a socket, with the same cookie.
-    Promote(flow, flow.cookie, packet);
+  if (ShowsOwner(flow, packet)) {
+    PromoteWith(flow, flow.cookie, packet);
     return;
   }
   if (packet.IsSynAck() && packet.egress()) {
@@ -150,12 +175,15 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
     Dispatch(packet);
     return;
   } else if (packet.cookie() != 0) {
-    Promote(flow, packet.cookie(), packet);
+    PromoteWith(flow, packet.cookie(), packet);
+    return;
+  } else if (const Announcement* owner = OwnerOf(flow)) {
+    PromoteWith(flow, owner->cookie, packet);
     return;
   }
 
   if (flow.packet_count >= kMaxUnnamedPackets) {
-    Drop(flow, PH_UNOWNED, Afterwards::kSettle);
+    Drop(flow, ReasonToDrop(flow), Afterwards::kSettle);
     Dispatch(packet);
     return;
   }
@@ -168,13 +196,27 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
   EvictEmbryonic();
 }
 
+// Whether the packet makes the flow one to capture, with the cookie that it has by now.
+bool FlowTable::ShowsOwner(const Flow& flow, const Packet& packet) const {
+  switch (options_.ownership) {
+    case Ownership::kNone:
+      return true;
+    case Ownership::kHandshake:
+      return !packet.Is(PH_TCP_SYN) && flow.syns.AreTakenUpBy(packet);
+    default:
+      // The request has become a socket, with the same cookie.
+      return flow.cookie != 0 && !packet.egress() && packet.Is(PH_TCP_ACK) &&
+             !packet.Is(PH_TCP_SYN | PH_TCP_RST) && flow.syns.Include(PH_EGRESS, packet.ack - 1);
+  }
+}
+
 void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
-  if (packet.IsSyn() && flow.packet_count > 0 && flow.IsNewSyn(packet.direction(), packet.seq)) {
+  if (packet.IsSyn() && flow.packet_count > 0 &&
+      flow.syns.AreOlderThan(packet.direction(), packet.seq)) {
     OnNewSyn(flow, packet);
     return;
   }
-  if (packet.egress() && packet.cookie() != flow.cookie &&
-      (packet.cookie() != 0 || packet.IsSynAck())) {
+  if (IsOfOtherSocket(flow, packet)) {
     OnOtherSocket(flow, packet);
     return;
   }
@@ -183,7 +225,7 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
     Dispatch(packet);
     return;
   }
-  if (packet.egress() && packet.cookie() == flow.cookie) MergeSuccessor(flow);
+  if (IsOfSameSocket(flow, packet)) MergeSuccessor(flow);
 
   const bool was_closed = flow.closed();
   const Kept kept = Append(flow, packet);
@@ -195,17 +237,39 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
   // A reset that the socket did not believe (RFC 5961, 3.2).
   if (flow.reset && packet.cookie() != 0 && !packet.Is(PH_TCP_RST)) flow.reset = false;
   if (flow.closed() && !was_closed) timers_.Schedule(flow, DeadlineOf(flow));
-  if (options_.stream && flow.records.chunks() >= kStreamChunks) Submit(flow, /*last=*/false);
+  if (options_.stream && flow.records.chunks() >= kStreamChunks && !IsWaitingForName(flow)) {
+    Submit(flow, /*last=*/false);
+  }
+}
+
+bool FlowTable::IsOfOtherSocket(const Flow& flow, const Packet& packet) const {
+  const bool tells_all = options_.ownership == Ownership::kSocket;
+  return (!tells_all && flow.successor != nullptr && flow.successor->syns.AreTakenUpBy(packet)) ||
+         (knows_sockets() && IsFromOtherSocket(flow.cookie, packet));
+}
+
+bool FlowTable::IsFromOtherSocket(uint64_t cookie, const Packet& packet) const {
+  // A SYN-ACK without a socket is a SYN cookie, where it would have had its own.
+  const bool tells =
+      packet.cookie() != 0 || (packet.IsSynAck() && options_.ownership == Ownership::kSocket);
+  return packet.egress() && packet.cookie() != cookie && tells;
+}
+
+bool FlowTable::IsOfSameSocket(const Flow& flow, const Packet& packet) const {
+  if (!knows_sockets()) {
+    return flow.successor != nullptr && !flow.successor->syns.seen[packet.direction()];
+  }
+  return packet.egress() && packet.cookie() == flow.cookie;
 }
 
 // A SYN on the tuple of a capturing flow, with a sequence number of its own.
 void FlowTable::OnNewSyn(Flow& flow, const Packet& packet) {
-  if (packet.egress() || flow.closed()) {
+  if (flow.closed() || (packet.egress() && knows_sockets())) {
     Finish(flow, Afterwards::kForget);
     Begin(packet);
     return;
   }
-  if (flow.successor == nullptr || !flow.successor->KnowsSyn(PH_INGRESS, packet.seq)) {
+  if (flow.successor == nullptr || !flow.successor->syns.Include(packet.direction(), packet.seq)) {
     MergeSuccessor(flow);
     flow.successor = NewFlow(packet);
     if (flow.successor == nullptr) {
@@ -221,18 +285,19 @@ void FlowTable::OnNewSyn(Flow& flow, const Packet& packet) {
   budget_.Release(sizeof(Flow));
 }
 
-// The host answers on the tuple of a capturing flow with a socket that is not the flow's.
+// The tuple of a capturing flow is answered on by a socket that is not the flow's.
 void FlowTable::OnOtherSocket(Flow& flow, const Packet& packet) {
-  std::unique_ptr<Flow> successor = packet.IsSynAck() ? std::move(flow.successor) : nullptr;
+  std::unique_ptr<Flow> successor = packet.IsSynAck() || options_.ownership != Ownership::kSocket
+                                        ? std::move(flow.successor)
+                                        : nullptr;
   Finish(flow, Afterwards::kForget);
   if (successor != nullptr) InsertEmbryonic(std::move(successor));
   Dispatch(packet);
 }
 
 void FlowTable::OnEnded(EndedFlow& flow, const Packet& packet) {
-  const bool is_new = packet.IsSyn() ? !flow.KnowsSyn(packet.direction(), packet.seq)
-                                     : packet.egress() && packet.cookie() != flow.cookie &&
-                                           (packet.cookie() != 0 || packet.IsSynAck());
+  const bool is_new = packet.IsSyn() ? !flow.syns.Include(packet.direction(), packet.seq)
+                                     : IsFromOtherSocket(flow.cookie, packet);
   if (is_new) {
     // When it was settled, the SYN may have passed the hook already.
     if (flow.settled_ns != 0) kernel_.Unsettle(flow.key);
@@ -254,9 +319,9 @@ std::unique_ptr<Flow> FlowTable::NewFlow(const Packet& packet) {
   flow->first_ns = flow->last_ns = packet.time_ns();
   flow->wall_offset_ns = wall_offset_ns_;
   flow->link_type = LinkTypeOf(*packet.record);
-  flow->hide_remote =
-      options_.hide_remote &&
-      (local_addresses_ == nullptr || !local_addresses_->contains(RemoteAddress(packet.key)));
+  if (local_addresses_ == nullptr || !local_addresses_->contains(RemoteAddress(packet.key))) {
+    flow->hidden = options_.hidden;
+  }
   return flow;
 }
 
@@ -281,27 +346,59 @@ void FlowTable::InsertEnded(std::unique_ptr<EndedFlow> flow) {
   }
 }
 
-void FlowTable::Promote(Flow& flow, uint64_t cookie, const Packet& packet) {
+bool FlowTable::Promote(Flow& flow, uint64_t cookie) {
   flow.cookie = cookie;
   if (!limit_.TryEnter()) {
     Bump(stats_.refused_by_limit);
-    finished_.Add(cookie);
-    books_.Count(packet.record->ifindex, packet.direction(), PH_FLOW_LIMIT);
-    if (packet.Is(PH_TCP_SYN)) {
-      flow.syn[packet.direction()] = true;
-      flow.syn_seq[packet.direction()] = packet.seq;
-    }
+    if (cookie != 0) finished_.Add(cookie);
     Drop(flow, PH_FLOW_LIMIT, Afterwards::kRemember);
-    return;
+    return false;
   }
   embryonic_chunks_ -= flow.records.chunks();
   Bump(stats_.embryonic, int64_t{-1});
   Bump(stats_.capturing);
+  if (options_.naming != Naming::kOwn) Bump(stats_.unnamed);
   Bump(stats_.captures_started);
   flow.state = FlowState::kCapturing;
   capturing_.PushBack(flow);
   timers_.Schedule(flow, DeadlineOf(flow));
-  OnCapturing(flow, packet);
+  TakeName(flow);
+  return true;
+}
+
+void FlowTable::PromoteWith(Flow& flow, uint64_t cookie, const Packet& packet) {
+  flow.syns.Note(packet);
+  if (Promote(flow, cookie)) {
+    OnCapturing(flow, packet);
+  } else {
+    books_.Count(packet.record->ifindex, packet.direction(), PH_FLOW_LIMIT);
+  }
+}
+
+const Announcement* FlowTable::OwnerOf(const Flow& flow) const {
+  if (options_.ownership != Ownership::kAnnounced || flow.cookie != 0) return nullptr;
+  const Announcement* owner =
+      announcements_.Find(flow.key, flow.hash, 0, flow.first_ns + flow.wall_offset_ns);
+  return owner == nullptr || finished_.Contains(owner->cookie) ? nullptr : owner;
+}
+
+void FlowTable::TakeName(Flow& flow) {
+  if (options_.naming == Naming::kOwn || flow.name != nullptr) return;
+  const auto announcement =
+      announcements_.Take(flow.key, flow.hash, flow.cookie, flow.first_ns + flow.wall_offset_ns);
+  if (announcement == nullptr) return;
+  SetName(flow, {announcement->uuid, announcement->date});
+  timers_.Schedule(flow, DeadlineOf(flow));
+}
+
+void FlowTable::SetName(Flow& flow, FlowName name) {
+  flow.name = std::make_unique<FlowName>(std::move(name));
+  if (options_.naming != Naming::kOwn) Bump(stats_.unnamed, int64_t{-1});
+}
+
+void FlowTable::NameItself(Flow& flow) {
+  const absl::Time start = absl::FromUnixNanos(flow.first_ns + flow.wall_offset_ns);
+  SetName(flow, {options_.name_flow(flow), absl::ToCivilDay(start, absl::UTCTimeZone())});
 }
 
 FlowTable::Kept FlowTable::Append(Flow& flow, const Packet& packet) {
@@ -311,18 +408,14 @@ FlowTable::Kept FlowTable::Append(Flow& flow, const Packet& packet) {
     return Kept::kOtherLinkType;
   }
   if (!flow.records.Append(
-          encoder_.Encode(record, packet.time_ns() + flow.wall_offset_ns, flow.hide_remote),
-          pool_)) {
+          encoder_.Encode(record, packet.time_ns() + flow.wall_offset_ns, flow.hidden), pool_)) {
     books_.Count(record.ifindex, record.direction, PH_MEMORY_LIMIT);
     return Kept::kNoMemory;
   }
   flow.packets.Add(record.ifindex, record.direction);
   ++flow.packet_count;
   flow.last_ns = std::max(flow.last_ns, packet.time_ns());
-  if (packet.Is(PH_TCP_SYN)) {
-    flow.syn[record.direction] = true;
-    flow.syn_seq[record.direction] = packet.seq;
-  }
+  flow.syns.Note(packet);
   flow.fin[record.direction] |= packet.Is(PH_TCP_FIN);
   flow.reset |= packet.Is(PH_TCP_RST);
   flow.reset_by_host |= packet.Is(PH_TCP_RST) && packet.cookie() != 0;
@@ -342,10 +435,11 @@ void FlowTable::MergeSuccessor(Flow& flow) {
 }
 
 void FlowTable::Submit(Flow& flow, bool last) {
+  if (flow.name == nullptr) NameItself(flow);
   FileJob job;
   job.flow_id = flow.id;
-  job.uuid = options_.name_flow(flow.cookie);
-  job.start_time_ns = flow.first_ns + flow.wall_offset_ns;
+  job.uuid = flow.name->uuid;
+  job.date = flow.name->date;
   job.link_type = flow.link_type;
   job.records = std::move(flow.records);
   job.last = last;
@@ -357,9 +451,18 @@ void FlowTable::Submit(Flow& flow, bool last) {
 void FlowTable::Finish(Flow& flow, Afterwards afterwards, ph_counter later_reason) {
   MergeSuccessor(flow);
   // What a socket says after its end an ended flow catches. That the other side sent a RST is no
-  // end: it may be forged.
-  if (!flow.closed_by_host()) finished_.Add(flow.cookie);
-  if (flow.packet_count > 0) Submit(flow, /*last=*/true);
+  // end: it may be forged. That a socket is an owner may be told after its end.
+  const bool is_over = flow.closed_by_host() && options_.ownership != Ownership::kAnnounced;
+  if (flow.cookie != 0 && !is_over) finished_.Add(flow.cookie);
+  if (options_.naming == Naming::kAnnounced && flow.name == nullptr) {
+    Bump(stats_.unannounced);
+    books_.Count(flow.packets, PH_UNANNOUNCED);
+    pool_.Free(std::move(flow.records));
+    later_reason = PH_UNANNOUNCED;
+  } else if (flow.packet_count > 0) {
+    Submit(flow, /*last=*/true);
+  }
+  if (IsWaitingForName(flow)) Bump(stats_.unnamed, int64_t{-1});
   limit_.Leave();
   Bump(stats_.captures_finished);
   Retire(flow, later_reason, afterwards);
@@ -375,13 +478,11 @@ void FlowTable::Drop(Flow& flow, ph_counter reason, Afterwards afterwards) {
 void FlowTable::Retire(Flow& flow, ph_counter later_reason, Afterwards afterwards) {
   std::unique_ptr<EndedFlow> ended;
   if (afterwards != Afterwards::kForget) {
-    ended = std::make_unique<EndedFlow>(flow.key, flow.hash, FlowState::kEnded);
-    ended->reason = later_reason;
+    ended = std::make_unique<EndedFlow>(flow.key, flow.hash, later_reason);
     ended->cookie = flow.cookie;
-    std::copy(std::begin(flow.syn), std::end(flow.syn), ended->syn);
-    std::copy(std::begin(flow.syn_seq), std::end(flow.syn_seq), ended->syn_seq);
+    ended->syns = flow.syns;
     // An open socket may speak again at any time, a closed one for as long as TIME-WAIT lasts.
-    if (flow.closed() || later_reason == PH_UNOWNED) {
+    if (flow.closed() || later_reason == UnownedReason()) {
       timers_.Schedule(*ended, flow.last_ns + kTimeWaitNs);
     }
   }
@@ -414,15 +515,22 @@ void FlowTable::Remove(FlowEntry& entry) {
 int64_t FlowTable::DeadlineOf(const Flow& flow) const {
   const int64_t idle = flow.last_ns + (flow.closed() ? kLingerNs : options_.flow_timeout_ns);
   if (flow.state == FlowState::kCapturing) {
-    return std::min(idle, flow.first_ns + options_.capture_duration_ns);
+    return IsWaitingForName(flow) ? flow.first_ns + options_.uuid_wait_ns
+                                  : std::min(idle, flow.first_ns + options_.capture_duration_ns);
+  }
+  // Its owner may be announced as long as its name.
+  if (options_.ownership == Ownership::kAnnounced && options_.naming != Naming::kOwn) {
+    return std::max(idle, flow.first_ns + options_.uuid_wait_ns);
   }
   // A handshake may be slow; what began in the middle is named by the host's next packet.
-  const bool is_attempt = flow.syn[PH_INGRESS] || flow.syn[PH_EGRESS];
+  const bool is_attempt = flow.syns.seen[PH_INGRESS] || flow.syns.seen[PH_EGRESS];
   return is_attempt ? idle : std::min(idle, flow.first_ns + options_.uuid_wait_ns);
 }
 
 ph_counter FlowTable::ReasonToDrop(const Flow& flow) const {
-  return flow.syn[PH_INGRESS] && !flow.foreign ? PH_INCOMPLETE_HANDSHAKE : PH_UNOWNED;
+  const bool is_attempt = knows_sockets() ? flow.syns.seen[PH_INGRESS] && !flow.foreign
+                                          : flow.syns.seen[PH_INGRESS] || flow.syns.seen[PH_EGRESS];
+  return is_attempt ? PH_INCOMPLETE_HANDSHAKE : UnownedReason();
 }
 
 void FlowTable::Advance(int64_t now_ns) {
@@ -440,6 +548,11 @@ void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
     return;
   }
   Flow& flow = static_cast<Flow&>(entry);
+  const bool has_waited = now_ns - flow.first_ns >= options_.uuid_wait_ns;
+  if (flow.state == FlowState::kCapturing && IsWaitingForName(flow) && has_waited &&
+      options_.naming == Naming::kAnnouncedOrOwn) {
+    NameItself(flow);
+  }
   // Packets have moved the deadline since the timer was set.
   const int64_t deadline_ns = DeadlineOf(flow);
   if (deadline_ns > now_ns) {
@@ -467,7 +580,7 @@ void FlowTable::EvictEmbryonic() {
 void FlowTable::FlushStreams() {
   capturing_.ForEach([this](AgeNode& node) {
     Flow& flow = static_cast<Flow&>(node);
-    if (!flow.records.empty()) Submit(flow, /*last=*/false);
+    if (!flow.records.empty() && !IsWaitingForName(flow)) Submit(flow, /*last=*/false);
   });
 }
 

@@ -10,11 +10,13 @@
 #include <string>
 
 #include "absl/container/flat_hash_set.h"
+#include "user/flow/announcements.h"
 #include "user/flow/books.h"
 #include "user/flow/flow.h"
 #include "user/flow/local_addresses.h"
 #include "user/flow/packet.h"
 #include "user/flow/recent_cookies.h"
+#include "user/flow/record_source.h"
 #include "user/flow/timer_wheel.h"
 #include "user/output/chunk_pool.h"
 #include "user/output/memory_budget.h"
@@ -38,12 +40,30 @@ inline constexpr uint32_t kLaterPacketsToSettle = 4;
 // So long after it was settled no record of a flow can be on its way any more.
 inline constexpr int64_t kSettledAgainNs = 1'000'000'000;
 
+// What makes a flow one to capture.
+enum class Ownership {
+  kSocket,     // a local socket, whose cookie the records tell
+  kAnnounced,  // that, or an announcement: for records that can't tell every cookie
+  kHandshake,  // a handshake in it, whoever's: for what other hosts have captured
+  kNone,       // that there is a packet of it
+};
+
+// Where the name of a flow comes from.
+enum class Naming {
+  kOwn,             // name_flow
+  kAnnouncedOrOwn,  // an announcement that comes within uuid_wait, else name_flow
+  kAnnounced,       // an announcement that comes within uuid_wait, else the flow is dropped
+};
+
 struct FlowOptions {
+  Ownership ownership = Ownership::kSocket;
+  Naming naming = Naming::kOwn;
   int64_t capture_duration_ns = 0;
   int64_t flow_timeout_ns = 0;
   int64_t uuid_wait_ns = 0;
   uint32_t max_header_bytes = 0;
-  bool hide_remote = false;  // -anonymize.ip=netblock
+  // Addresses that are no local ones.
+  HiddenEnds hidden = HiddenEnds::kNone;
   bool stream = false;
   int64_t max_idle_bytes = 0;
   // In each shard; above them the oldest give way.
@@ -51,8 +71,9 @@ struct FlowOptions {
   int64_t max_embryonic_bytes = 0;
   int64_t max_ended_flows = 0;
   int64_t max_recent_cookies = 0;
-  // The UUID of the socket with the cookie.
-  std::function<std::string(uint64_t cookie)> name_flow;
+  int64_t max_announcements = 0;  // of which no flow is known yet
+  // The UUID of a flow that nobody else has named.
+  std::function<std::string(const Flow&)> name_flow;
 };
 
 // How many flows all shards may capture at once. Thread-safe.
@@ -88,11 +109,13 @@ class KernelFlows {
 struct FlowStats {
   std::atomic<int64_t> embryonic{0};
   std::atomic<int64_t> capturing{0};
+  std::atomic<int64_t> unnamed{0};  // capturing, and waiting for an announcement
   std::atomic<int64_t> ended{0};
   std::atomic<uint64_t> captures_started{0};
   std::atomic<uint64_t> captures_finished{0};
   std::atomic<uint64_t> refused_by_limit{0};   // -maxflows
   std::atomic<uint64_t> refused_by_memory{0};  // -maxheap
+  std::atomic<uint64_t> unannounced{0};        // flows that no announcement came for in time
   std::atomic<uint64_t> expired{0};            // timers that ended a flow
   std::atomic<int64_t> mapped_bytes{0};        // of slabs
   std::atomic<int64_t> idle_bytes{0};          // of slabs that wait for reuse
@@ -114,6 +137,12 @@ class FlowTable {
   void set_local_addresses(std::shared_ptr<const LocalAddresses> addresses) {
     local_addresses_ = std::move(addresses);
   }
+
+  // A socket that opened. Where it belongs to no flow yet, it waits for one.
+  void OnAnnouncement(KeyedAnnouncement keyed);
+
+  // The owner of records that told none.
+  void OnOwner(const FlowOwner& owner);
 
   // One record of the ring, which may hold anything.
   void OnRecord(const void* data, size_t size);
@@ -137,34 +166,62 @@ class FlowTable {
   int64_t jobs_outstanding() const { return jobs_outstanding_; }
 
  private:
+  struct Tuple {
+    const ph_flow_key& key;
+    uint32_t flow_hash;
+  };
   struct EntryHash {
     using is_transparent = void;
     size_t operator()(const FlowEntry* entry) const { return entry->hash; }
     size_t operator()(const Packet& packet) const { return packet.record->flow_hash; }
+    size_t operator()(const Tuple& tuple) const { return tuple.flow_hash; }
   };
   struct EntryEqual {
     using is_transparent = void;
     bool operator()(const FlowEntry* a, const FlowEntry* b) const { return a == b; }
     bool operator()(const FlowEntry* a, const Packet& b) const;
+    bool operator()(const FlowEntry* a, const Tuple& b) const;
   };
   enum class Kept { kYes, kNoMemory, kOtherLinkType };
   enum class Afterwards { kForget, kRemember, kSettle };
 
+  // The flow of the tuple, if it has not ended, or null.
+  Flow* FindFlow(const ph_flow_key& key, uint32_t flow_hash);
   void Dispatch(const Packet& packet);
   void Begin(const Packet& packet);
   void RefuseForGood(const Packet& packet);
+  // Whether packets can tell the local socket.
+  bool knows_sockets() const { return options_.ownership <= Ownership::kAnnounced; }
   void OnEmbryonic(Flow& flow, const Packet& packet);
   void OnCapturing(Flow& flow, const Packet& packet);
   void OnEnded(EndedFlow& flow, const Packet& packet);
   void OnNewSyn(Flow& flow, const Packet& packet);
   void OnOtherSocket(Flow& flow, const Packet& packet);
+  // Whether the packet shows that the flow's tuple now has another connection, or that it has not.
+  bool IsOfOtherSocket(const Flow& flow, const Packet& packet) const;
+  bool IsOfSameSocket(const Flow& flow, const Packet& packet) const;
+  // Whether the packet was sent by another local socket than the one with the cookie.
+  bool IsFromOtherSocket(uint64_t cookie, const Packet& packet) const;
 
   // Null when the budget is exhausted.
   std::unique_ptr<Flow> NewFlow(const Packet& packet);
   void InsertEmbryonic(std::unique_ptr<Flow> flow);
   void InsertEnded(std::unique_ptr<EndedFlow> flow);
-  // Makes an embryonic flow a capturing one and gives it the packet; or refuses it.
-  void Promote(Flow& flow, uint64_t cookie, const Packet& packet);
+  bool ShowsOwner(const Flow& flow, const Packet& packet) const;
+  // Makes an embryonic flow a capturing one; or refuses it, and drops it.
+  bool Promote(Flow& flow, uint64_t cookie);
+  // The same for the sake of a packet, which the flow gets.
+  void PromoteWith(Flow& flow, uint64_t cookie, const Packet& packet);
+  // The announcement that may be of the embryonic flow's owner, which no record tells. Or null.
+  const Announcement* OwnerOf(const Flow& flow) const;
+  // Takes an announcement of the flow for its name, if there is one.
+  void TakeName(Flow& flow);
+  void SetName(Flow& flow, FlowName name);
+  void NameItself(Flow& flow);
+  // Of a capturing flow: whether no file of it may be begun, since an announcement may yet come.
+  bool IsWaitingForName(const Flow& flow) const {
+    return options_.naming != Naming::kOwn && flow.name == nullptr;
+  }
   // Keeps the packet's headers and notes what they say of the connection, or counts why not.
   Kept Append(Flow& flow, const Packet& packet);
   // Hands over a capturing flow.
@@ -180,6 +237,9 @@ class FlowTable {
   void OnTimer(FlowEntry& entry, int64_t now_ns);
   int64_t DeadlineOf(const Flow& flow) const;
   ph_counter ReasonToDrop(const Flow& flow) const;
+  ph_counter UnownedReason() const {
+    return options_.ownership == Ownership::kHandshake ? PH_NO_HANDSHAKE : PH_UNOWNED;
+  }
   void EvictEmbryonic();
 
   const FlowOptions options_;
@@ -194,6 +254,7 @@ class FlowTable {
   RecordEncoder encoder_;
   TimerWheel timers_;
   RecentCookies finished_;  // of open sockets whose capture is over or was refused
+  Announcements announcements_;
   IntrusiveList<AgeNode> embryonic_;
   IntrusiveList<AgeNode> capturing_;
   IntrusiveList<AgeNode> ended_;                                    // until pushed out

@@ -4,11 +4,22 @@
 #define PACKET_HEADERS_USER_FLOW_RECORD_SOURCE_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
+#include "packet_headers/flow_key.h"
 
 namespace packet_headers {
+
+// Whose a flow is.
+struct FlowOwner {
+  ph_flow_key key;
+  uint32_t flow_hash;  // of the key
+  uint64_t cookie;     // of the socket
+  int64_t until_ns;    // monotonic: what the tuple sends later is not the socket's
+};
 
 // Used by the thread of its shard alone.
 class RecordSource {
@@ -21,6 +32,9 @@ class RecordSource {
   // Calls `use` for the waiting records, in order, until none is left or `most` were used; returns
   // how many. The bytes may hold anything and are valid during the call.
   virtual size_t Drain(size_t most, absl::FunctionRef<void(const void* data, size_t size)> use) = 0;
+
+  // Owners that became known since the last call, of flows whose records so far told none.
+  virtual std::vector<FlowOwner> TakeOwners() { return {}; }
 };
 
 }  // namespace packet_headers

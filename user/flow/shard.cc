@@ -18,6 +18,10 @@ constexpr absl::Duration kLongestWait = absl::Milliseconds(48);
 constexpr size_t kMostInDrain = 65'536;
 
 constexpr size_t kMostJobsAtOnce = 4096;
+
+// Announcements between two drains.
+constexpr size_t kMostInInbox = 65'536;
+
 constexpr int64_t kSecondNs = 1'000'000'000;
 
 }  // namespace
@@ -27,6 +31,7 @@ Shard::Shard(uint32_t index, const FlowOptions& options, RecordSource& source, M
              std::shared_ptr<const LocalAddresses> local_addresses)
     : stream_(options.stream),
       source_(source),
+      inbox_(kMostInInbox),
       local_addresses_(std::move(local_addresses)),
       table_(options, index, MonotonicNow(), budget, limit, books_, stats_, kernel,
              [this, &publisher](FileJob job) {
@@ -41,9 +46,16 @@ void Shard::Finish() {
 }
 
 void Shard::Run() {
+  const auto take_announcements = [this] {
+    for (KeyedAnnouncement& announcement : inbox_.Take()) {
+      table_.OnAnnouncement(std::move(announcement));
+    }
+  };
   const auto drain = [this] {
-    return source_.Drain(kMostInDrain,
-                         [this](const void* data, size_t size) { table_.OnRecord(data, size); });
+    const size_t records = source_.Drain(
+        kMostInDrain, [this](const void* data, size_t size) { table_.OnRecord(data, size); });
+    for (const FlowOwner& owner : source_.TakeOwners()) table_.OnOwner(owner);
+    return records;
   };
   absl::Duration wait = kShortestWait;
   int64_t next_second_ns = 0;
@@ -57,13 +69,17 @@ void Shard::Run() {
       if (stream_) table_.FlushStreams();
     }
     table_.set_local_addresses(local_addresses_.load());
+    take_announcements();
     const size_t records = drain();
+    const int64_t drained_ns = MonotonicNow();
     table_.Advance(records < kMostInDrain ? now_ns : table_.latest_ns());
+    timer_latency_.Add(MonotonicNow() - drained_ns);
     for (FileJob& job : done_.Take(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));
     wait = records > 0 ? kShortestWait : std::min(wait * 2, kLongestWait);
   }
   while (drain() > 0) {
   }
+  take_announcements();
   table_.FinishAll();
   while (table_.jobs_outstanding() > 0) {
     for (FileJob& job : done_.WaitAndTake(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));

@@ -11,6 +11,8 @@
 
 #include "user/flow/books.h"
 #include "user/flow/flow_table.h"
+#include "user/flow/inbox.h"
+#include "user/flow/latency_histogram.h"
 #include "user/flow/local_addresses.h"
 #include "user/flow/record_source.h"
 #include "user/output/memory_budget.h"
@@ -35,6 +37,9 @@ class Shard {
   // Lets Finish() begin without waiting for its end: of several shards, for all first.
   void BeginToFinish() { finishing_.store(true, std::memory_order_release); }
 
+  // Any thread. Whether there was room for it.
+  bool Announce(KeyedAnnouncement announcement) { return inbox_.TryPut(std::move(announcement)); }
+
   // Any thread.
   void set_local_addresses(std::shared_ptr<const LocalAddresses> addresses) {
     local_addresses_.store(std::move(addresses));
@@ -43,6 +48,8 @@ class Shard {
   // Any thread.
   const Books& books() const { return books_; }
   const FlowStats& stats() const { return stats_; }
+  // Of looking through the timers.
+  const LatencyHistogram& timer_latency() const { return timer_latency_; }
 
  private:
   void Run();
@@ -51,7 +58,9 @@ class Shard {
   RecordSource& source_;
   Books books_;
   FlowStats stats_;
+  LatencyHistogram timer_latency_;
   FileJobQueue done_;
+  Inbox inbox_;
   std::atomic<bool> finishing_{false};
   std::atomic<std::shared_ptr<const LocalAddresses>> local_addresses_;
   FlowTable table_;  // the thread's

@@ -1,5 +1,6 @@
 #include "user/identity/uuid.h"
 
+#include <arpa/inet.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 
 #include "absl/algorithm/container.h"
 #include "absl/status/status.h"
@@ -68,6 +70,15 @@ absl::StatusOr<std::string> HostName() {
   return std::string(name);
 }
 
+std::string AddressForName(const uint8_t* address) {
+  constexpr char kMapped[] = "::ffff:";
+  char text[INET6_ADDRSTRLEN];
+  inet_ntop(AF_INET6, address, text, sizeof(text));
+  std::string name(absl::StripPrefix(text, kMapped));
+  std::replace(name.begin(), name.end(), ':', '-');
+  return name;
+}
+
 }  // namespace
 
 bool IsValidUuid(absl::string_view uuid) {
@@ -77,6 +88,29 @@ bool IsValidUuid(absl::string_view uuid) {
 
 std::string UuidFromCookie(absl::string_view prefix, uint64_t cookie) {
   return absl::StrFormat("%s_%016X", prefix, cookie);
+}
+
+std::string UuidFromTuple(const ph_flow_key& key, int64_t start_ns) {
+  const absl::Time start = absl::FromUnixNanos(start_ns);
+  return absl::StrCat(absl::FormatTime("%Y%m%dT%H%M%E9SZ", start, absl::UTCTimeZone()), "_",
+                      AddressForName(key.local_addr), ".", ntohs(key.local_port_be), "_",
+                      AddressForName(key.remote_addr), ".", ntohs(key.remote_port_be));
+}
+
+absl::string_view PrefixOf(absl::string_view uuid, uint64_t cookie) {
+  return absl::ConsumeSuffix(&uuid, UuidFromCookie("", cookie)) ? uuid : absl::string_view();
+}
+
+std::string UuidPrefix::Get() const {
+  absl::MutexLock lock(&mutex_);
+  return prefix_;
+}
+
+bool UuidPrefix::Learn(std::string prefix) {
+  absl::MutexLock lock(&mutex_);
+  if (prefix == prefix_) return false;
+  prefix_ = std::move(prefix);
+  return true;
 }
 
 absl::StatusOr<std::string> ReadUuidPrefix(const std::string& path) {

@@ -5,10 +5,14 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "packet_headers/flow_key.h"
 
 namespace packet_headers {
 
@@ -17,6 +21,28 @@ bool IsValidUuid(absl::string_view uuid);
 
 // "<prefix>_%016X" of the kernel's socket cookie (SO_COOKIE).
 std::string UuidFromCookie(absl::string_view prefix, uint64_t cookie);
+
+// The name of a flow whose socket nobody knows, made of when it began, to the nanosecond in UTC,
+// and of its ends: 20261121T195825.916725472Z_10.9.0.1.8020_10.9.0.200.48852. In IPv6 addresses '-'
+// stands for ':'. `start_ns` is since the Unix epoch.
+std::string UuidFromTuple(const ph_flow_key& key, int64_t start_ns);
+
+// The prefix for which UuidFromCookie(prefix, cookie) is `uuid`; empty if there is none.
+absl::string_view PrefixOf(absl::string_view uuid, uint64_t cookie);
+
+// The prefix of this host's UUIDs, which events can correct while UUIDs are made. Thread-safe.
+class UuidPrefix {
+ public:
+  explicit UuidPrefix(std::string prefix) : prefix_(std::move(prefix)) {}
+
+  std::string Get() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // `prefix` is that of a valid UUID (PrefixOf). Returns whether it is another than before.
+  bool Learn(std::string prefix) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::string prefix_ ABSL_GUARDED_BY(mutex_);
+};
 
 // The content of the file at `path`. m-lab/uuid takes it as it is; here one newline at the end is
 // dropped, since an editor adds it and no UUID may hold it. InvalidArgument when UUIDs with the

@@ -1,13 +1,17 @@
-// Anonymisation of the remote end of a packet.
+// Anonymisation of the ends of a packet.
 
 #ifndef PACKET_HEADERS_USER_OUTPUT_ANONYMIZE_H_
 #define PACKET_HEADERS_USER_OUTPUT_ANONYMIZE_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "packet_headers/contract.h"
 
 namespace packet_headers {
+
+// Whose addresses are anonymised.
+enum class HiddenEnds : uint8_t { kNone, kRemote, kBoth };
 
 // Where the headers of a packet are.
 struct FrameView {
@@ -18,11 +22,14 @@ struct FrameView {
   ph_direction direction;
 };
 
-// Zeroes what tells the remote address beyond its netblock: the last byte of an IPv4 address, the
-// last ten of an IPv6 address, the remote MAC address. The IPv4 header checksum is computed anew
-// over what is left; the TCP checksum becomes 0, since it covers the true address and can't be
-// computed anew without the payload.
-void HideRemoteNetblock(const FrameView& frame);
+// Zeroes what tells the address of an end beyond its netblock: the last byte of an IPv4 address,
+// the last ten of an IPv6 address, the MAC address. The IPv4 header checksum is computed anew over
+// what is left; the TCP checksum becomes 0, since it covers the true address and can't be computed
+// anew without the payload.
+void HideNetblocks(const FrameView& frame, HiddenEnds ends);
+
+// The same for the 16 bytes of an address as in ph_flow_key.
+void HideNetblock(uint8_t* address);
 
 }  // namespace packet_headers
 

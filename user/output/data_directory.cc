@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/time.h"
 
 namespace packet_headers {
 namespace {
@@ -62,6 +62,11 @@ absl::Status HiddenFile::Error(absl::string_view tried, int error) const {
       error, absl::StrCat(tried, " ", folder_->name, "/", hidden_name_, " in the data directory"));
 }
 
+std::string HiddenFile::NumberedName(int number) const {
+  return number == 0 ? absl::StrCat(uuid_, extension_)
+                     : absl::StrCat(uuid_, ".", number, extension_);
+}
+
 absl::Status HiddenFile::Open(int flags) {
   fd_.Reset(openat(folder_->fd.get(), hidden_name_.c_str(),
                    O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | flags, kFileMode));
@@ -69,11 +74,10 @@ absl::Status HiddenFile::Open(int flags) {
 }
 
 absl::StatusOr<std::unique_ptr<HiddenFile>> HiddenFile::Create(
-    std::shared_ptr<const DateFolder> folder, absl::string_view uuid) {
-  std::unique_ptr<HiddenFile> file(new HiddenFile(std::move(folder), uuid));
+    std::shared_ptr<const DateFolder> folder, absl::string_view uuid, absl::string_view extension) {
+  std::unique_ptr<HiddenFile> file(new HiddenFile(std::move(folder), uuid, extension));
   for (int number = 0;; ++number) {
-    file->hidden_name_ = number == 0 ? absl::StrCat(".", uuid, ".pcap.part")
-                                     : absl::StrCat(".", uuid, ".", number, ".pcap.part");
+    file->hidden_name_ = absl::StrCat(".", file->NumberedName(number), ".part");
     const absl::Status status = file->Open(O_CREAT | O_EXCL);
     if (status.ok()) return file;
     if (!absl::IsAlreadyExists(status) || number == kMaxNumberedNames) {
@@ -112,8 +116,7 @@ absl::Status HiddenFile::Sync() {
 absl::Status HiddenFile::Publish(bool* name_was_taken) {
   *name_was_taken = false;
   for (int number = 0;; ++number) {
-    const std::string name =
-        number == 0 ? absl::StrCat(uuid_, ".pcap") : absl::StrCat(uuid_, ".", number, ".pcap");
+    const std::string name = NumberedName(number);
     if (RenameNoReplace(folder_->fd.get(), hidden_name_, name) == 0) break;
     if (errno != EEXIST || number == kMaxNumberedNames) {
       return Error(absl::StrCat("rename to ", name, " from"), errno);
@@ -138,9 +141,8 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
   return std::unique_ptr<DataDirectory>(new DataDirectory(path, *std::move(root)));
 }
 
-absl::StatusOr<std::shared_ptr<const DateFolder>> DataDirectory::FolderOf(int64_t time_ns) {
-  const std::string name =
-      absl::FormatTime("%Y/%m/%d", absl::FromUnixNanos(time_ns), absl::UTCTimeZone());
+absl::StatusOr<std::shared_ptr<const DateFolder>> DataDirectory::FolderOf(absl::CivilDay date) {
+  const std::string name = absl::StrFormat("%04d/%02d/%02d", date.year(), date.month(), date.day());
   if (latest_ != nullptr && latest_->name == name && IsThere(latest_->fd)) return latest_;
 
   if (!IsThere(root_)) {

@@ -92,8 +92,13 @@ size_t FileJobQueue::size() const {
   return jobs_.size();
 }
 
-Publisher::Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen)
-    : directory_(std::move(directory)), snaplen_(snaplen), thread_([this] { Run(); }) {}
+Publisher::Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen,
+                     Compression compression)
+    : directory_(std::move(directory)),
+      snaplen_(snaplen),
+      extension_(PcapExtension(compression)),
+      compressor_(Compressor::Make(compression)),
+      thread_([this] { Run(); }) {}
 
 Publisher::~Publisher() {
   jobs_.Close();
@@ -110,47 +115,57 @@ void Publisher::Run() {
 
 Publisher::OpenFile Publisher::Begin(const FileJob& job) {
   OpenFile open;
-  absl::StatusOr<std::shared_ptr<const DateFolder>> folder =
-      directory_->FolderOf(job.start_time_ns);
+  absl::StatusOr<std::shared_ptr<const DateFolder>> folder = directory_->FolderOf(job.date);
   if (!folder.ok()) {
     open.status = folder.status();
     return open;
   }
+  open.stage = FileStage::kFileOpen;
   absl::StatusOr<std::unique_ptr<HiddenFile>> file =
-      HiddenFile::Create(*std::move(folder), job.uuid);
+      HiddenFile::Create(*std::move(folder), job.uuid, extension_);
   if (!file.ok()) {
     open.status = file.status();
     return open;
   }
   open.file = *std::move(file);
-  open.status = open.file->Append(PcapFileHeader(job.link_type, snaplen_));
+  open.stage = job.last ? FileStage::kWritePartial : FileStage::kStreaming;
   return open;
 }
 
-absl::Status Publisher::WriteRecords(const FileJob& job, OpenFile& open) {
+absl::Status Publisher::WriteRecords(const FileJob& job, bool is_new, OpenFile& open) {
+  const auto store = [&](absl::string_view bytes) {
+    const absl::Status status = open.file->Append(bytes);
+    if (status.ok()) stats_.bytes_stored += bytes.size();
+    return status;
+  };
+  // Goes out together with the first piece: small files take one write, in one compressed block.
+  std::string file_header;
+  if (is_new) file_header = PcapFileHeader(job.link_type, snaplen_);
   std::string piece;
   absl::Status status;
-  const auto write_piece = [&] {
+  const auto write_piece = [&](bool last) {
     const OrderedPcapRecords ordered = OrderPcapRecords(piece, &open.last_time_ns);
-    if (status.ok()) {
-      status = open.file->Append(absl::string_view(piece).substr(0, ordered.bytes));
-    }
     stats_.times_raised += ordered.raised_times;
+    const size_t bytes = file_header.size() + ordered.bytes;
+    piece.insert(0, std::exchange(file_header, {}));
+    status = compressor_->Write(absl::string_view(piece).substr(0, bytes), last, store);
     if (status.ok()) stats_.bytes_written += ordered.bytes;
-    piece.erase(0, ordered.bytes);
+    piece.erase(0, bytes);
   };
   job.records.ForEachPiece([&](absl::string_view bytes) {
+    if (!status.ok()) return;
     absl::StrAppend(&piece, bytes);
-    if (piece.size() >= kPieceBytes) write_piece();
+    if (piece.size() >= kPieceBytes) write_piece(/*last=*/false);
   });
-  write_piece();
+  if (status.ok()) write_piece(/*last=*/true);
   return status;
 }
 
 Publisher::OpenFile Publisher::Write(const FileJob& job) {
   auto stream = streams_.extract(job.flow_id);
-  OpenFile open = stream.empty() ? Begin(job) : std::move(stream.mapped());
-  if (open.status.ok()) open.status = WriteRecords(job, open);
+  const bool is_new = stream.empty();
+  OpenFile open = is_new ? Begin(job) : std::move(stream.mapped());
+  if (open.status.ok()) open.status = WriteRecords(job, is_new, open);
   if (!open.status.ok()) open.file = nullptr;  // gives its space back
   return open;
 }
@@ -170,7 +185,9 @@ void Publisher::PublishGroup(std::vector<FileJob> group) {
   // The bytes before the names.
   SyncedFolders folders(complete.size() >= kSyncWholeFileSystem);
   for (auto& [job, open] : complete) {
-    if (open.status.ok()) open.status = folders.SyncFile(*open.file);
+    if (!open.status.ok()) continue;
+    open.stage = FileStage::kWriteFinal;
+    open.status = folders.SyncFile(*open.file);
   }
   for (auto& [job, open] : complete) {
     bool name_was_taken = false;
@@ -185,7 +202,9 @@ void Publisher::PublishGroup(std::vector<FileJob> group) {
   absl::Status why;
   for (auto& [job, open] : complete) {
     job->saved = open.status.ok();
-    failed += !job->saved;
+    if (job->saved) continue;
+    ++failed;
+    ++stats_.failed_by_stage[static_cast<size_t>(open.stage)];
     why.Update(open.status);
   }
   stats_.files_published += complete.size() - failed;

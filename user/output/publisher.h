@@ -3,6 +3,7 @@
 #ifndef PACKET_HEADERS_USER_OUTPUT_PUBLISHER_H_
 #define PACKET_HEADERS_USER_OUTPUT_PUBLISHER_H_
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -14,8 +15,11 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/civil_time.h"
 #include "user/output/chunk_pool.h"
+#include "user/output/compressor.h"
 #include "user/output/data_directory.h"
 #include "user/output/packet_counts.h"
 #include "user/output/pcap.h"
@@ -26,9 +30,9 @@ class FileJobQueue;
 
 // The records of a flow, or the next of them, on their way to the flow's file.
 struct FileJob {
-  uint64_t flow_id = 0;       // unique among the flows whose files are not finished
-  std::string uuid;           // valid (IsValidUuid)
-  int64_t start_time_ns = 0;  // of the flow, since the Unix epoch: its UTC date names the folder
+  uint64_t flow_id = 0;  // unique among the flows whose files are not finished
+  std::string uuid;      // valid (IsValidUuid)
+  absl::CivilDay date;   // names the folder
   LinkType link_type = LinkType::kEthernet;
   ChunkList records;             // in pcap format
   bool last = true;              // the file is complete with these
@@ -56,20 +60,39 @@ class FileJobQueue {
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
+// What the making of a file can fail at.
+enum class FileStage {
+  kMkdir,         // the folder of its date
+  kFileOpen,      // the hidden file
+  kWritePartial,  // writing the records of a file that is handed over as a whole
+  kStreaming,     // writing those of a file that is handed over in parts
+  kWriteFinal,    // the sync, or giving the file its name
+};
+
+inline constexpr size_t kFileStages = 5;
+
+// By stage: `reason` labels of pcap_saver_errors_total, which m-lab/packet-headers named.
+inline constexpr std::array<absl::string_view, kFileStages> kFileStageNames = {
+    "mkdir", "fileopen", "writepartial", "streaming", "writefinal"};
+
 // Written by the publisher's thread, read by any.
 struct PublisherStats {
   std::atomic<uint64_t> files_published{0};
   std::atomic<uint64_t> names_taken{0};  // files that got a number, for their name was there
   std::atomic<uint64_t> files_failed{0};
-  std::atomic<uint64_t> times_raised{0};  // records whose time would have gone back
-  std::atomic<uint64_t> bytes_written{0};
+  std::array<std::atomic<uint64_t>, kFileStages> failed_by_stage{};  // their sum is files_failed
+  std::atomic<uint64_t> times_raised{0};   // records whose time would have gone back
+  std::atomic<uint64_t> bytes_written{0};  // of records, before compression
+  std::atomic<uint64_t> bytes_stored{0};   // of files, as they went to the disk
 };
 
 // Owns one thread, which takes jobs in groups: all files of a group are written, then synced, then
-// renamed, then their folders synced, and only then are they called saved.
+// renamed, then their folders synced, and only then are they called saved. Each job makes one
+// member of its compressed file, so that what a crash leaves of a file can be read up to its last
+// whole job.
 class Publisher {
  public:
-  Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen);
+  Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen, Compression compression);
   // Finishes all jobs, then returns them to their queues.
   ~Publisher();
 
@@ -83,19 +106,22 @@ class Publisher {
   // A file that has begun.
   struct OpenFile {
     std::unique_ptr<HiddenFile> file;
-    int64_t last_time_ns = 0;  // of the records written so far
-    absl::Status status;       // of the first thing that failed
+    int64_t last_time_ns = 0;             // of the records written so far
+    FileStage stage = FileStage::kMkdir;  // what is being done, or failed
+    absl::Status status;                  // of the first thing that failed
   };
 
   void Run();
   void PublishGroup(std::vector<FileJob> group);
   OpenFile Begin(const FileJob& job);
   OpenFile Write(const FileJob& job);
-  absl::Status WriteRecords(const FileJob& job, OpenFile& open);
+  absl::Status WriteRecords(const FileJob& job, bool is_new, OpenFile& open);
   void ReportFailure(size_t files, const absl::Status& why);
 
   const std::unique_ptr<DataDirectory> directory_;
   const uint32_t snaplen_;
+  const absl::string_view extension_;
+  const std::unique_ptr<Compressor> compressor_;
   FileJobQueue jobs_;
   PublisherStats stats_;
   absl::flat_hash_map<uint64_t, OpenFile> streams_;  // by flow id: begun in an earlier group

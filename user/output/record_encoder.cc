@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "packet_headers/parse.h"
-#include "user/output/anonymize.h"
 
 namespace packet_headers {
 namespace {
@@ -33,14 +32,13 @@ size_t CopyHeaders(const ph_header_record& record, char* to) {
 }  // namespace
 
 absl::string_view RecordEncoder::Encode(const ph_header_record& record, int64_t time_ns,
-                                        bool hide_remote) {
+                                        HiddenEnds hidden) {
   char* frame = buffer_ + kPcapRecordHeaderBytes;
   const size_t tag_bytes = CopyHeaders(record, frame);
-  if (hide_remote) {
-    HideRemoteNetblock({frame, record.l3_offset + tag_bytes, record.l4_offset + tag_bytes,
-                        static_cast<ph_link_layer>(record.link_layer),
-                        static_cast<ph_direction>(record.direction)});
-  }
+  HideNetblocks(
+      {frame, record.l3_offset + tag_bytes, record.l4_offset + tag_bytes,
+       static_cast<ph_link_layer>(record.link_layer), static_cast<ph_direction>(record.direction)},
+      hidden);
   const uint32_t header_bytes =
       std::min<uint32_t>(record.header_len + tag_bytes, max_header_bytes_);
   PutPcapRecordHeader(time_ns, header_bytes, record.wire_len + tag_bytes, buffer_);

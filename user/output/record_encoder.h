@@ -7,6 +7,7 @@
 
 #include "absl/strings/string_view.h"
 #include "packet_headers/header_record.h"
+#include "user/output/anonymize.h"
 #include "user/output/pcap.h"
 
 namespace packet_headers {
@@ -18,9 +19,9 @@ class RecordEncoder {
   explicit RecordEncoder(uint32_t max_header_bytes) : max_header_bytes_(max_header_bytes) {}
 
   // The pcap record of `record`, whose bounds have been checked, with the time `time_ns` since the
-  // Unix epoch. A VLAN tag that the kernel had stripped is put back. With `hide_remote` the
-  // remote address is anonymised (HideRemoteNetblock). Valid until the next call.
-  absl::string_view Encode(const ph_header_record& record, int64_t time_ns, bool hide_remote);
+  // Unix epoch. A VLAN tag that the kernel had stripped is put back. The `hidden` ends are
+  // anonymised (HideNetblocks). Valid until the next call.
+  absl::string_view Encode(const ph_header_record& record, int64_t time_ns, HiddenEnds hidden);
 
  private:
   const uint32_t max_header_bytes_;

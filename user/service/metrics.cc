@@ -13,71 +13,16 @@
 #include "absl/strings/string_view.h"
 #include "packet_headers/counters.h"
 #include "prometheus/metric_family.h"
-#include "spdlog/spdlog.h"
 #include "user/output/unique_fd.h"
+#include "user/service/books_report.h"
+#include "user/service/compatible_metrics.h"
+#include "user/service/scrape.h"
 
 namespace packet_headers {
 namespace {
 
-using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-using Labels = std::vector<ClientMetric::Label>;
-
-constexpr const char* kDirectionNames[PH_DIRECTIONS] = {"ingress", "egress"};
-
-struct Reason {
-  ph_counter counter;
-  const char* name;
-};
-#define PH_REASON(enumerator, name, meaning) {enumerator, #name},
-constexpr Reason kReasons[] = {PH_KERNEL_REASONS(PH_REASON) PH_USER_REASONS(PH_REASON)};
-#undef PH_REASON
-
-// Packets seen that are neither saved nor counted under a reason. At rest they are none; while the
-// daemon runs they are those that wait in rings, flows and files.
-int64_t Unaccounted(const CounterArray& counters) {
-  auto left = static_cast<int64_t>(counters[PH_SEEN]) - static_cast<int64_t>(counters[PH_SAVED]);
-  for (const Reason& reason : kReasons) left -= static_cast<int64_t>(counters[reason.counter]);
-  return left;
-}
-
-// The families of one scrape.
-class Scrape {
- public:
-  // Begins a family; Add() goes to the last one.
-  Scrape& Family(const char* name, MetricType type, const char* help) {
-    families_.push_back({name, help, type, {}});
-    return *this;
-  }
-
-  Scrape& Add(double value, Labels labels = {}) {
-    ClientMetric metric;
-    metric.label = std::move(labels);
-    if (families_.back().type == MetricType::Counter) {
-      metric.counter.value = value;
-    } else {
-      metric.gauge.value = value;
-    }
-    families_.back().metric.push_back(std::move(metric));
-    return *this;
-  }
-
-  std::vector<MetricFamily> Take() { return std::move(families_); }
-
- private:
-  std::vector<MetricFamily> families_;
-};
-
-// One number of all shards.
-template <typename Number>
-double Sum(const Observed& observed, std::atomic<Number> FlowStats::*number) {
-  Number sum = 0;
-  for (const auto& shard : observed.shards) {
-    sum += (shard->stats().*number).load(std::memory_order_relaxed);
-  }
-  return static_cast<double>(sum);
-}
 
 class Collector : public prometheus::Collectable {
  public:
@@ -90,13 +35,12 @@ class Collector : public prometheus::Collectable {
     AddFlows(scrape);
     AddFiles(scrape);
     AddKernel(scrape);
-    AddCompatible(books, scrape);
+    AddEvents(scrape);
+    AddCompatibleMetrics(observed_, books, scrape);
     return scrape.Take();
   }
 
  private:
-  using BooksByName = absl::btree_map<std::string, CountersByDirection>;
-
   static void AddBooks(const BooksByName& books, Scrape& scrape) {
     const auto each = [&books](auto use) {
       for (const auto& [name, counters] : books) {
@@ -124,7 +68,7 @@ class Collector : public prometheus::Collectable {
     scrape.Family("packet_headers_packets_not_saved_total", MetricType::Counter,
                   "Packets that were not saved, by the reason why.");
     each([&](const Labels& labels, const CounterArray& counters) {
-      for (const Reason& reason : kReasons) {
+      for (const Reason& reason : Reasons()) {
         Labels with_reason = labels;
         with_reason.push_back({"reason", reason.name});
         scrape.Add(counters[reason.counter], std::move(with_reason));
@@ -134,24 +78,24 @@ class Collector : public prometheus::Collectable {
 
   void AddFlows(Scrape& scrape) const {
     scrape.Family("packet_headers_flows", MetricType::Gauge, "Flows in memory, by state.")
-        .Add(Sum(observed_, &FlowStats::embryonic), {{"state", "embryonic"}})
-        .Add(Sum(observed_, &FlowStats::capturing), {{"state", "capturing"}})
-        .Add(Sum(observed_, &FlowStats::ended), {{"state", "ended"}});
+        .Add(SumOf(observed_.shards, &FlowStats::embryonic), {{"state", "embryonic"}})
+        .Add(SumOf(observed_.shards, &FlowStats::capturing), {{"state", "capturing"}})
+        .Add(SumOf(observed_.shards, &FlowStats::ended), {{"state", "ended"}});
     scrape
         .Family("packet_headers_settled_flows", MetricType::Gauge,
                 "Flows whose packets the kernel counts without handing them on.")
-        .Add(observed_.capture.settled_flows().count());
+        .Add(observed_.engine.settled_flows());
     scrape
         .Family("packet_headers_flows_refused_total", MetricType::Counter,
                 "Flows that were not captured for lack of room, by the flag that sets it.")
-        .Add(Sum(observed_, &FlowStats::refused_by_limit), {{"limit", "maxflows"}})
-        .Add(Sum(observed_, &FlowStats::refused_by_memory), {{"limit", "maxheap"}});
+        .Add(SumOf(observed_.shards, &FlowStats::refused_by_limit), {{"limit", "maxflows"}})
+        .Add(SumOf(observed_.shards, &FlowStats::refused_by_memory), {{"limit", "maxheap"}});
     scrape
         .Family("packet_headers_memory_bytes", MetricType::Gauge,
                 "Memory of flows and their headers; limit is -maxheap.")
         .Add(observed_.budget.used_bytes(), {{"kind", "used"}})
-        .Add(Sum(observed_, &FlowStats::mapped_bytes), {{"kind", "slabs"}})
-        .Add(Sum(observed_, &FlowStats::idle_bytes), {{"kind", "idle"}})
+        .Add(SumOf(observed_.shards, &FlowStats::mapped_bytes), {{"kind", "slabs"}})
+        .Add(SumOf(observed_.shards, &FlowStats::idle_bytes), {{"kind", "idle"}})
         .Add(observed_.budget.limit_bytes(), {{"kind", "limit"}});
   }
 
@@ -178,9 +122,57 @@ class Collector : public prometheus::Collectable {
                 "Bytes of records written to files.")
         .Add(stats.bytes_written);
     scrape
+        .Family("packet_headers_bytes_stored_total", MetricType::Counter,
+                "Bytes of files on the disk: with -compress fewer than were written to them.")
+        .Add(stats.bytes_stored);
+    scrape
         .Family("packet_headers_files_waiting", MetricType::Gauge,
                 "Files, or parts of them, that wait to be written.")
         .Add(observed_.publisher.waiting());
+  }
+
+  void AddEvents(Scrape& scrape) const {
+    if (observed_.event_client != nullptr) {
+      const EventClientStats& stats = observed_.event_client->stats();
+      scrape
+          .Family("packet_headers_tcpinfo_connected", MetricType::Gauge,
+                  "1 while tcp-info's event socket is connected.")
+          .Add(stats.connected);
+      scrape
+          .Family("packet_headers_tcpinfo_connects_total", MetricType::Counter,
+                  "How often tcp-info's event socket was connected.")
+          .Add(stats.connects);
+      scrape
+          .Family("packet_headers_tcpinfo_events_total", MetricType::Counter,
+                  "Events from tcp-info.")
+          .Add(stats.opens, {{"event", "open"}})
+          .Add(stats.closes, {{"event", "close"}});
+      scrape
+          .Family("packet_headers_tcpinfo_uuids_disagreeing_total", MetricType::Counter,
+                  "UUIDs from tcp-info that do not end in their socket's cookie.")
+          .Add(observed_.announcer->disagreeing());
+    }
+    if (observed_.event_server != nullptr) {
+      const EventServerStats& stats = observed_.event_server->stats();
+      scrape
+          .Family("packet_headers_eventserver_clients", MetricType::Gauge,
+                  "Clients of -eventsocket.serve.")
+          .Add(stats.clients);
+      scrape
+          .Family("packet_headers_eventserver_clients_dropped_total", MetricType::Counter,
+                  "Clients that were dropped because they did not read, or were too many.")
+          .Add(stats.clients_dropped);
+      scrape
+          .Family("packet_headers_eventserver_events_total", MetricType::Counter,
+                  "Socket events that were announced, and those left out for a local address.")
+          .Add(stats.opens, {{"event", "open"}})
+          .Add(stats.closes, {{"event", "close"}})
+          .Add(stats.left_out, {{"event", "left_out"}});
+      scrape
+          .Family("packet_headers_eventserver_events_lost_total", MetricType::Counter,
+                  "Socket events that the kernel had no room for.")
+          .Add(stats.lost);
+    }
   }
 
   void AddKernel(Scrape& scrape) const {
@@ -197,61 +189,12 @@ class Collector : public prometheus::Collectable {
     scrape.Family("packet_headers_ring_used_bytes", MetricType::Gauge,
                   "Bytes of records that wait in the ring of a shard.");
     for (uint32_t shard = 0; shard < observed_.shards.size(); ++shard) {
-      scrape.Add(observed_.capture.RingUsed(shard), {{"shard", absl::StrCat(shard)}});
+      scrape.Add(observed_.engine.BufferUsedBytes(shard), {{"shard", absl::StrCat(shard)}});
     }
     scrape.Family("packet_headers_ring_size_bytes", MetricType::Gauge, "Size of each shard's ring.")
-        .Add(observed_.capture.ring_bytes());
+        .Add(observed_.engine.buffer_bytes());
     scrape.Family("packet_headers_build_info", MetricType::Gauge, "1, with the version.")
         .Add(1, {{"version", PACKET_HEADERS_VERSION}});
-  }
-
-  // Those of m-lab/packet-headers that have a true value here.
-  void AddCompatible(const BooksByName& books, Scrape& scrape) const {
-    uint64_t bad = 0;
-    uint64_t ignored = 0;
-    for (const auto& [name, directions] : books) {
-      for (const CounterArray& counters : directions) {
-        for (const ph_counter counter :
-             {PH_TRUNCATED, PH_MALFORMED_IP, PH_MALFORMED_TCP, PH_HEADER_TOO_LONG, PH_BAD_RECORD}) {
-          bad += counters[counter];
-        }
-        ignored += counters[PH_FLOW_LIMIT];
-      }
-    }
-    scrape
-        .Family("pcap_saver_starts_total", MetricType::Counter,
-                "How many flows have started to be saved.")
-        .Add(Sum(observed_, &FlowStats::captures_started));
-    scrape
-        .Family("pcap_saver_stops_total", MetricType::Counter,
-                "How many flows have been terminated and saved.")
-        .Add(Sum(observed_, &FlowStats::captures_finished));
-    scrape
-        .Family("pcap_saver_skipped_total", MetricType::Counter,
-                "How many flows were never saved due to configured memory limits.")
-        .Add(Sum(observed_, &FlowStats::refused_by_memory));
-    scrape
-        .Family("pcap_demuxer_bad_packets_total", MetricType::Counter,
-                "How many packets has the demuxer received that it could not process.  This "
-                "should always be zero.")
-        .Add(bad);
-    scrape
-        .Family("pcap_demuxer_ignored_total", MetricType::Counter,
-                "How many packets or UUIDs were ignored due to the configured flow limit.")
-        .Add(ignored);
-    scrape
-        .Family("pcap_demuxer_savers_garbage_collected_total", MetricType::Counter,
-                "How many savers have been garbage collected.")
-        .Add(Sum(observed_, &FlowStats::expired));
-    scrape
-        .Family("pcap_demuxer_savers_active", MetricType::Gauge,
-                "How many savers were still active after the most recent garbage collection round")
-        .Add(Sum(observed_, &FlowStats::capturing));
-    scrape
-        .Family("pcap_muxer_interfaces_with_captures", MetricType::Gauge,
-                "How many interfaces currently have a packet capture running on them, according "
-                "to the muxer.")
-        .Add(observed_.interfaces.Attached().size());
   }
 
   const Observed observed_;
@@ -304,30 +247,6 @@ absl::StatusOr<std::string> ListenAddress(const std::string& address) {
 
 absl::Status CheckMetricsAddress(const std::string& address) {
   return ListenAddress(address).status();
-}
-
-absl::btree_map<std::string, CountersByDirection> ReadBooks(const Observed& observed) {
-  absl::flat_hash_map<uint32_t, CountersByDirection> user;
-  for (const auto& shard : observed.shards) shard->books().AddTo(user);
-  return observed.interfaces.Join(user);
-}
-
-void LogBooks(const absl::btree_map<std::string, CountersByDirection>& books) {
-  for (const auto& [name, directions] : books) {
-    for (int direction = 0; direction < PH_DIRECTIONS; ++direction) {
-      const CounterArray& counters = directions[direction];
-      std::string line =
-          absl::StrCat("books: interface=", name, " direction=", kDirectionNames[direction],
-                       " seen=", counters[PH_SEEN], " saved=", counters[PH_SAVED]);
-      for (const Reason& reason : kReasons) {
-        if (counters[reason.counter] == 0) continue;
-        absl::StrAppend(&line, " ", reason.name, "=", counters[reason.counter]);
-      }
-      const int64_t unaccounted = Unaccounted(counters);
-      absl::StrAppend(&line, " unaccounted=", unaccounted);
-      spdlog::log(unaccounted == 0 ? spdlog::level::info : spdlog::level::err, "{}", line);
-    }
-  }
 }
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& address,

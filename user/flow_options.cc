@@ -1,0 +1,61 @@
+#include "user/flow_options.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+
+namespace packet_headers {
+namespace {
+
+// Of all shards together.
+constexpr int64_t kMaxEmbryonicFlows = 65'536;
+constexpr int64_t kMaxEmbryonicBytes = 32 << 20;
+constexpr int64_t kMaxEndedFlows = 1 << 18;
+constexpr int64_t kMaxRecentCookies = 1 << 20;
+constexpr int64_t kMaxAnnouncements = 65'536;
+
+}  // namespace
+
+absl::StatusOr<ph_hash_seed> MakeHashSeed() {
+  ph_hash_seed seed;
+  if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) {
+    return absl::ErrnoToStatus(errno, "get random bytes");
+  }
+  return seed;
+}
+
+int64_t Nanoseconds(absl::Duration duration) {
+  return std::min(absl::ToInt64Nanoseconds(duration), std::numeric_limits<int64_t>::max() / 4);
+}
+
+Compression CompressionOf(const Config& config) {
+  switch (config.compress) {
+    case Compress::kGzip:
+      return Compression::kGzip;
+    case Compress::kZstd:
+      return Compression::kZstd;
+    default:
+      return Compression::kNone;
+  }
+}
+
+FlowOptions MakeFlowOptions(const Config& config, uint32_t shards) {
+  FlowOptions options;
+  options.capture_duration_ns = Nanoseconds(config.capture_duration);
+  options.flow_timeout_ns = Nanoseconds(config.flow_timeout);
+  options.uuid_wait_ns = Nanoseconds(config.uuid_wait_duration);
+  options.max_header_bytes = static_cast<uint32_t>(config.max_header_size);
+  options.stream = config.stream;
+  // What idles with one shard can't serve the others, so it must leave them room.
+  options.max_idle_bytes = std::min(config.max_idle_ram_bytes, config.max_heap_bytes / 4) / shards;
+  options.max_embryonic_flows = kMaxEmbryonicFlows / shards;
+  options.max_embryonic_bytes = kMaxEmbryonicBytes / shards;
+  options.max_ended_flows = kMaxEndedFlows / shards;
+  options.max_recent_cookies = kMaxRecentCookies / shards;
+  options.max_announcements = kMaxAnnouncements / shards;
+  return options;
+}
+
+}  // namespace packet_headers

@@ -1,0 +1,40 @@
+#include "user/service/books_report.h"
+
+#include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
+
+namespace packet_headers {
+namespace {
+
+#define PH_REASON(enumerator, name, meaning) {enumerator, #name},
+constexpr Reason kReasons[] = {PH_KERNEL_REASONS(PH_REASON) PH_USER_REASONS(PH_REASON)};
+#undef PH_REASON
+
+}  // namespace
+
+absl::Span<const Reason> Reasons() { return kReasons; }
+
+int64_t Unaccounted(const CounterArray& counters) {
+  auto left = static_cast<int64_t>(counters[PH_SEEN]) - static_cast<int64_t>(counters[PH_SAVED]);
+  for (const Reason& reason : kReasons) left -= static_cast<int64_t>(counters[reason.counter]);
+  return left;
+}
+
+void LogBooks(const std::string& whose, const CounterArray& counters) {
+  std::string line =
+      absl::StrCat("books: ", whose, " seen=", counters[PH_SEEN], " saved=", counters[PH_SAVED]);
+  for (const Reason& reason : kReasons) {
+    if (counters[reason.counter] == 0) continue;
+    absl::StrAppend(&line, " ", reason.name, "=", counters[reason.counter]);
+  }
+  const int64_t unaccounted = Unaccounted(counters);
+  absl::StrAppend(&line, " unaccounted=", unaccounted);
+  spdlog::log(unaccounted == 0 ? spdlog::level::info : spdlog::level::err, "{}", line);
+}
+
+void LogFiles(const PublisherStats& stats) {
+  spdlog::log(stats.files_failed == 0 ? spdlog::level::info : spdlog::level::err,
+              "saved {} files, {} failed", stats.files_published.load(), stats.files_failed.load());
+}
+
+}  // namespace packet_headers

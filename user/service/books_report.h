@@ -1,0 +1,37 @@
+// The books, for people and for Prometheus.
+
+#ifndef PACKET_HEADERS_USER_SERVICE_BOOKS_REPORT_H_
+#define PACKET_HEADERS_USER_SERVICE_BOOKS_REPORT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/types/span.h"
+#include "packet_headers/counters.h"
+#include "user/flow/books.h"
+#include "user/output/publisher.h"
+
+namespace packet_headers {
+
+struct Reason {
+  ph_counter counter;
+  const char* name;
+};
+
+// Why packets were not saved, of the kernel and of user space.
+absl::Span<const Reason> Reasons();
+
+// Packets seen that are neither saved nor counted under a reason. At rest they are none; while the
+// daemon runs they are those that wait in rings, flows and files.
+int64_t Unaccounted(const CounterArray& counters);
+
+// Logs the books of `whose`, without the reasons that hold none. What is not accounted for is an
+// error.
+void LogBooks(const std::string& whose, const CounterArray& counters);
+
+// Logs how many files were saved. That some were not is an error.
+void LogFiles(const PublisherStats& stats);
+
+}  // namespace packet_headers
+
+#endif  // PACKET_HEADERS_USER_SERVICE_BOOKS_REPORT_H_

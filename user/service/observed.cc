@@ -1,0 +1,24 @@
+#include "user/service/observed.h"
+
+#include "absl/strings/str_cat.h"
+#include "user/service/books_report.h"
+
+namespace packet_headers {
+
+BooksByName ReadBooks(const Observed& observed) {
+  absl::flat_hash_map<uint32_t, CountersByDirection> user;
+  observed.engine.AddTo(user);
+  for (const auto& shard : observed.shards) shard->books().AddTo(user);
+  return observed.interfaces.Join(user);
+}
+
+void LogBooks(const BooksByName& books) {
+  for (const auto& [name, directions] : books) {
+    for (int direction = 0; direction < PH_DIRECTIONS; ++direction) {
+      LogBooks(absl::StrCat("interface=", name, " direction=", kDirectionNames[direction]),
+               directions[direction]);
+    }
+  }
+}
+
+}  // namespace packet_headers

@@ -1,0 +1,302 @@
+#include "user/splitter.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
+#include "user/capture/capture_file.h"
+#include "user/capture/frame_record.h"
+#include "user/flow/clock.h"
+#include "user/flow/flow_table.h"
+#include "user/flow/trace_clock.h"
+#include "user/flow_options.h"
+#include "user/identity/announcer.h"
+#include "user/identity/event_file.h"
+#include "user/identity/uuid.h"
+#include "user/output/data_directory.h"
+#include "user/output/publisher.h"
+#include "user/service/books_report.h"
+#include "user/service/progress.h"
+
+namespace packet_headers {
+namespace {
+
+constexpr int kExitNotSaved = 1;
+constexpr int kExitDamaged = 2;
+constexpr int kExitSignal = 128;
+
+// Packets between two looks at what is not a packet.
+constexpr uint64_t kPacketsPerRound = 1024;
+
+// Files on their way to the disk; beyond them the reading waits.
+constexpr int64_t kMostJobs = 4096;
+constexpr size_t kMostJobsAtOnce = 256;
+
+constexpr int64_t kSecondNs = 1'000'000'000;
+
+// The one row of the books: a capture tells neither interface nor side.
+constexpr uint32_t kIfindex = 0;
+
+// The signal that ended the reading, or 0.
+volatile std::sig_atomic_t stop_signal = 0;
+
+// The first of them ends the reading, also where it waits for standard input; what was read until
+// then is saved. The second ends the process.
+void StopReadingOnSignal() {
+  struct sigaction action = {};
+  action.sa_handler = [](int signal) { stop_signal = signal; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+}
+
+// There is no kernel to spare the work: what comes after a flow's end is counted here.
+class NoKernelFlows : public KernelFlows {
+ public:
+  void Settle(const ph_flow_key&) override {}
+  void Unsettle(const ph_flow_key&) override {}
+};
+
+FlowOptions MakeOptions(const Config& config, bool has_announcements) {
+  FlowOptions options = MakeFlowOptions(config, /*shards=*/1);
+  options.ownership = config.write_all ? Ownership::kNone : Ownership::kHandshake;
+  options.naming = config.uuid_source == UuidSource::kTcpinfo ? Naming::kAnnounced
+                   : has_announcements                        ? Naming::kAnnouncedOrOwn
+                                                              : Naming::kOwn;
+  // Nobody knows which end is the host's own.
+  options.hidden =
+      config.anonymize_ip == AnonymizeIp::kNetblock ? HiddenEnds::kBoth : HiddenEnds::kNone;
+  options.name_flow = [](const Flow& flow) {
+    ph_flow_key key = flow.key;
+    if (flow.hidden == HiddenEnds::kBoth) {
+      HideNetblock(key.local_addr);
+      HideNetblock(key.remote_addr);
+    }
+    return UuidFromTuple(key, flow.first_ns + flow.wall_offset_ns);
+  };
+  return options;
+}
+
+// The bytes of all files; 0 where one can't tell.
+int64_t TotalBytes(const std::vector<std::string>& paths) {
+  int64_t total = 0;
+  for (const std::string& path : paths) {
+    struct stat status;
+    if (path == "-" || stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return 0;
+    total += status.st_size;
+  }
+  return total;
+}
+
+class Splitter {
+ public:
+  Splitter(const Config& config, const ph_hash_seed& hash_seed,
+           std::unique_ptr<DataDirectory> directory, std::vector<Announcement> announcements)
+      : config_(config),
+        hash_seed_(hash_seed),
+        announcements_(std::move(announcements)),
+        options_(MakeOptions(config, !announcements_.empty())),
+        budget_(config.max_heap_bytes),
+        limit_(config.max_flows),
+        publisher_(std::move(directory), options_.max_header_bytes, CompressionOf(config)),
+        table_(options_, /*shard=*/0, /*now_ns=*/0, budget_, limit_, books_, stats_, kernel_,
+               [this](FileJob job) {
+                 job.done = &done_;
+                 publisher_.Submit(std::move(job));
+               }),
+        announcer_(hash_seed_, /*shards=*/1, unused_prefix_,
+                   [this](uint32_t, KeyedAnnouncement keyed) {
+                     table_.OnAnnouncement(std::move(keyed));
+                     return true;
+                   }),
+        progress_(STDERR_FILENO, TotalBytes(config.read_files), MonotonicNow()) {}
+
+  int Run();
+
+ private:
+  // Whether the file could be read to its end.
+  bool Read(const std::string& path);
+  void OnFrame(const CapturedFrame& captured);
+  // What is not done for each packet.
+  void Round(int64_t file_bytes_read);
+  void Announce(int64_t until_ns);
+  void TakeJobs();
+  void AwaitJobs(int64_t at_most);
+  void Report();
+
+  const Config& config_;
+  const ph_hash_seed hash_seed_;
+  const std::vector<Announcement> announcements_;  // by time
+  const FlowOptions options_;
+  MemoryBudget budget_;
+  FlowLimit limit_;
+  Books books_;
+  FlowStats stats_;
+  NoKernelFlows kernel_;
+  FileJobQueue done_;
+  Publisher publisher_;
+  FlowTable table_;
+  UuidPrefix unused_prefix_{""};
+  Announcer announcer_;
+  Progress progress_;
+  FrameRecord record_{hash_seed_};
+  TraceClock clock_;
+  size_t announced_ = 0;
+  uint64_t packets_ = 0;
+  uint64_t times_clamped_ = 0;
+  int64_t bytes_of_files_before_ = 0;
+  int64_t next_flush_ns_ = 0;
+};
+
+int Splitter::Run() {
+  StopReadingOnSignal();
+  bool all_read = true;
+  for (const std::string& path : config_.read_files) {
+    all_read &= Read(path);
+    if (stop_signal != 0) break;
+  }
+  progress_.Clear();
+  if (announced_ < announcements_.size()) Announce(announcements_.back().time_ns);
+  table_.FinishAll();
+  AwaitJobs(0);
+  Report();
+  if (stop_signal != 0) return kExitSignal + stop_signal;
+  if (publisher_.stats().files_failed > 0) return kExitNotSaved;
+  return all_read ? 0 : kExitDamaged;
+}
+
+bool Splitter::Read(const std::string& path) {
+  absl::StatusOr<std::unique_ptr<CaptureFile>> file = CaptureFile::Open(path);
+  absl::Status status = file.status();
+  while (status.ok()) {
+    const absl::StatusOr<const CapturedFrame*> captured = (*file)->Next();
+    if (stop_signal != 0) break;
+    status = captured.status();
+    if (!status.ok() || *captured == nullptr) break;
+    OnFrame(**captured);
+    if (++packets_ % kPacketsPerRound == 0) {
+      Round((*file)->bytes_read());
+      if (stop_signal != 0) break;
+    }
+  }
+  if (file.ok()) {
+    bytes_of_files_before_ += (*file)->bytes_read();
+    times_clamped_ += (*file)->times_clamped();
+  }
+  if (stop_signal != 0) {
+    progress_.Clear();
+    spdlog::warn("SIG{}: stopped in {} after {} packets; what was read is saved",
+                 sigabbrev_np(stop_signal), path, packets_);
+    return false;
+  }
+  if (!status.ok()) {
+    progress_.Clear();
+    spdlog::error("{}", std::string(status.message()));
+  }
+  return status.ok();
+}
+
+void Splitter::OnFrame(const CapturedFrame& captured) {
+  const int64_t time_ns = clock_.TimeOf(captured.time_ns);
+  Announce(captured.time_ns);
+  table_.set_wall_offset_ns(clock_.wall_offset_ns());
+  table_.Advance(clock_.latest_ns());
+  books_.Count(kIfindex, PH_INGRESS, PH_SEEN);
+  const ph_counter counter = record_.ReadEitherWay(captured.frame);
+  books_.Count(kIfindex, PH_INGRESS, counter);
+  if (counter != PH_CAPTURED) return;
+  record_.record().time_ns = static_cast<uint64_t>(time_ns);
+  record_.record().ifindex = kIfindex;
+  table_.OnRecord(record_.data(), record_.size());
+}
+
+void Splitter::Announce(int64_t until_ns) {
+  for (; announced_ < announcements_.size() && announcements_[announced_].time_ns <= until_ns;
+       ++announced_) {
+    // What has waited for too long by then is named.
+    table_.Advance(announcements_[announced_].time_ns - clock_.wall_offset_ns());
+    announcer_.Announce(announcements_[announced_]);
+  }
+}
+
+void Splitter::Round(int64_t file_bytes_read) {
+  TakeJobs();
+  AwaitJobs(kMostJobs);
+  const int64_t buffered = stats_.mapped_bytes - stats_.idle_bytes;
+  const bool is_flush_due = config_.stream && clock_.latest_ns() >= next_flush_ns_;
+  if (is_flush_due || buffered > budget_.limit_bytes() / 2) {
+    // Memory is for flows that are open: what they have so far can wait in their files.
+    next_flush_ns_ = clock_.latest_ns() + kSecondNs;
+    table_.FlushStreams();
+    AwaitJobs(0);
+  }
+  progress_.Update(bytes_of_files_before_ + file_bytes_read, packets_, MonotonicNow());
+}
+
+void Splitter::TakeJobs() {
+  for (FileJob& job : done_.Take(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));
+}
+
+void Splitter::AwaitJobs(int64_t at_most) {
+  while (table_.jobs_outstanding() > at_most) {
+    for (FileJob& job : done_.WaitAndTake(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));
+  }
+}
+
+void Splitter::Report() {
+  absl::flat_hash_map<uint32_t, CountersByDirection> books;
+  books_.AddTo(books);
+  CounterArray total = {};
+  for (const CounterArray& counters : books[kIfindex]) {
+    for (size_t counter = 0; counter < counters.size(); ++counter) {
+      total[counter] += counters[counter];
+    }
+  }
+  LogBooks(absl::StrCat("files=", config_.read_files.size()), total);
+  if (clock_.steps_back() > 0) {
+    spdlog::warn(
+        "the time of the packets went back {} times by more than a second: a clock was "
+        "set, or the files are not in the order of their time",
+        clock_.steps_back());
+  }
+  if (times_clamped_ > 0) {
+    spdlog::warn("{} packets had times outside of 1970 to 2106, which a pcap can't say",
+                 times_clamped_);
+  }
+  if (total[PH_NO_HANDSHAKE] > 0) {
+    spdlog::info("{} packets are of flows that began before the capture; -write.all keeps them",
+                 total[PH_NO_HANDSHAKE]);
+  }
+  if (announcer_.disagreeing() > 0) {
+    spdlog::warn("{} UUIDs do not end in their socket's cookie", announcer_.disagreeing());
+  }
+  LogFiles(publisher_.stats());
+}
+
+}  // namespace
+
+absl::StatusOr<int> SplitFiles(const Config& config) {
+  absl::StatusOr<std::unique_ptr<DataDirectory>> directory = DataDirectory::Open(config.data_dir);
+  if (!directory.ok()) return directory.status();
+  std::vector<Announcement> announcements;
+  if (!config.uuids_file.empty()) {
+    absl::StatusOr<std::vector<Announcement>> read = ReadEventFile(config.uuids_file);
+    if (!read.ok()) return read.status();
+    announcements = *std::move(read);
+  }
+  const absl::StatusOr<ph_hash_seed> hash_seed = MakeHashSeed();
+  if (!hash_seed.ok()) return hash_seed.status();
+  return Splitter(config, *hash_seed, *std::move(directory), std::move(announcements)).Run();
+}
+
+}  // namespace packet_headers
