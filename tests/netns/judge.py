@@ -6,9 +6,9 @@ from harness import PREFIX
 TOLERANCE_NS = 100_000
 # Two tcpdumps on one device read the clock a few instructions apart, and yet differ by up to
 # 90 us when an interrupt or another guest comes between. One packet in a thousand may be so
-# unlucky, and so one in a test of fewer; none by more than a scheduler's slice. Where two processors handle packets of one flow
-# at once, tcpdump's own file goes back in time: an order of packets closer together than the
-# tolerance is anybody's.
+# unlucky, and so one in a test of fewer; none by more than a scheduler's slice. Where two
+# processors handle packets of one flow at once, tcpdump's own file goes back in time: an order of
+# packets closer together than the tolerance is anybody's.
 UNLUCKY_SHARE = 0.001
 UNLUCKY_NS = 10_000_000
 
@@ -87,10 +87,15 @@ def assert_flows(case, files, captured, owners):
     Exactly the flows of owners, {cookie: flow key}, each under its own name and with exactly the
     packets that tcpdump saw of it. Each flow key must occur once.
     """
-    case.assertEqual(files.keys(), {uuid_of(cookie) for cookie in owners})
+    assert_named_flows(case, files, captured,
+                       {uuid_of(cookie): flow for cookie, flow in owners.items()})
+
+
+def assert_named_flows(case, files, captured, names):
+    """The same of {uuid: flow key}."""
+    case.assertEqual(files.keys(), names.keys())
     expected, times = pcap.by_flow(captured), Times()
-    for cookie, flow in owners.items():
-        uuid = uuid_of(cookie)
+    for uuid, flow in names.items():
         case.assertEqual({r.flow for r in files[uuid].records}, {flow}, uuid)
         assert_same_packets(case, files[uuid].records, expected[flow], times, uuid)
     times.assert_close(case)

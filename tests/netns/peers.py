@@ -6,7 +6,7 @@ import select
 import socket
 import struct
 import threading
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import harness
 import pcap
@@ -112,12 +112,16 @@ def fork(case, namespace, function, *arguments):
 
 
 class Storm(NamedTuple):
-    """Many short connections at once: where the clients are, where the server, how many."""
+    """
+    Many short connections at once: where the clients are, where the server, how many, and what to
+    call with each socket of the server, in its process and one at a time.
+    """
     clients_in: harness.Namespace
     client_address: str
     server_in: harness.Namespace
     server_address: str
     connections: int
+    on_accept: Callable = None
 
     CLIENTS = 8
     SIZE = 2000
@@ -142,6 +146,9 @@ class Storm(NamedTuple):
             while left.acquire(blocking=False):
                 sock, remote = listener.accept()
                 with sock:
+                    if self.on_accept:
+                        with lock:
+                            self.on_accept(sock)
                     receive(sock, self.SIZE)
                     with lock:
                         cookies[cookie_of(sock)] = flow_of(sock)

@@ -7,7 +7,7 @@ import tempfile
 import unittest
 
 from harness import (BINARY, ENVIRONMENT, METRICS_PORT, CaptureTest, Namespace, left_behind,
-                     needs_daemon, needs_tool)
+                     needs_daemon, needs_tool, rights_of)
 from peers import listen
 
 
@@ -99,11 +99,14 @@ class Surroundings(CaptureTest):
         self.refuse(str(METRICS_PORT), "-interface=host0")
 
     @needs_tool("setpriv")
-    def test_no_bpf_rights(self):
+    def test_no_rights(self):
+        """For each engine its own are named, and where any would do those that take least."""
         os.chmod(self.folder, 0o777)
-        self.refuse("BPF", "-interface=host0", prefix=(
-            "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-            "--bounding-set=-all", "--inh-caps=-all"))
+        for engine, rights, missing in (("bpf", (), "CAP_BPF"), ("bpf", ("net_raw",), "CAP_BPF"),
+                                        ("pcap", (), "CAP_NET_RAW"), ("auto", (), "CAP_NET_RAW")):
+            with self.subTest(engine=engine, rights=rights):
+                self.refuse(missing, "-interface=host0", f"-capture.engine={engine}",
+                            prefix=rights_of(*rights))
 
 
 if __name__ == "__main__":
