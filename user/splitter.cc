@@ -154,6 +154,7 @@ class Splitter {
   size_t announced_ = 0;
   uint64_t packets_ = 0;
   uint64_t times_clamped_ = 0;
+  bool ran_out_of_memory_ = false;
   int64_t bytes_of_files_before_ = 0;
   int64_t next_flush_ns_ = 0;
 };
@@ -171,7 +172,7 @@ int Splitter::Run() {
   AwaitJobs(0);
   Report();
   if (stop_signal != 0) return kExitSignal + stop_signal;
-  if (publisher_.stats().files_failed > 0) return kExitNotSaved;
+  if (publisher_.stats().files_failed > 0 || ran_out_of_memory_) return kExitNotSaved;
   return all_read ? 0 : kExitDamaged;
 }
 
@@ -262,6 +263,7 @@ void Splitter::Report() {
       total[counter] += counters[counter];
     }
   }
+  ran_out_of_memory_ = total[PH_MEMORY_LIMIT] > 0;
   LogBooks(absl::StrCat("files=", config_.read_files.size()), total);
   if (clock_.steps_back() > 0) {
     spdlog::warn(
@@ -273,8 +275,22 @@ void Splitter::Report() {
     spdlog::warn("{} packets had times outside of 1970 to 2106, which a pcap can't say",
                  times_clamped_);
   }
+  if (total[PH_MEMORY_LIMIT] > 0) {
+    spdlog::error(
+        "{} packets found no memory: -maxheap is too small for the flows that are open at "
+        "one time",
+        total[PH_MEMORY_LIMIT]);
+  }
+  if (total[PH_TRUNCATED] > 0) {
+    spdlog::warn("{} packets were captured too short for their headers (tcpdump -s 128 is enough)",
+                 total[PH_TRUNCATED]);
+  }
+  if (!announcements_.empty()) {
+    spdlog::info("{} of {} sockets that opened named a flow", stats_.announced.load(),
+                 announcements_.size());
+  }
   if (total[PH_NO_HANDSHAKE] > 0) {
-    spdlog::info("{} packets are of flows that began before the capture; -write.all keeps them",
+    spdlog::info("{} packets are of flows whose handshake was not seen; -write.all keeps them",
                  total[PH_NO_HANDSHAKE]);
   }
   if (announcer_.disagreeing() > 0) {

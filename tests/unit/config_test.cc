@@ -245,6 +245,7 @@ TEST_CASE("What can't be read is refused in one line that names it", "[config]")
       {{"-=x"}, "bad flag syntax: -=x"},
       {{"--=x"}, "bad flag syntax: --=x"},
       {{"eth0"}, "unexpected argument 'eth0' (did you mean -interface=eth0?)"},
+      {{"a.pcap.gz"}, "unexpected argument 'a.pcap.gz' (did you mean -read=a.pcap.gz?)"},
       {{"-stream", "eth0"}, "unexpected argument 'eth0' (did you mean -interface=eth0?)"},
       {{"--", "eth0"}, "unexpected argument 'eth0' (did you mean -interface=eth0?)"},
       {{"--", "-stream"}, "unexpected argument '-stream' (did you mean -interface=-stream?)"},
@@ -405,6 +406,7 @@ TEST_CASE("Values that can't work are refused", "[config]") {
       {"-captureduration=4s",
        "-uuidwaitduration=5s is longer than -captureduration=4s; it must be at most that"},
       {"-maxflows=-1", "-maxflows=-1 must be at least 0"},
+      {"-maxheap=0", "-maxheap=0 must be at least 4000000"},
       {"-maxheadersize=0", "-maxheadersize=0 must be at least 1"},
       {"-maxheadersize=-1", "-maxheadersize=-1 must be at least 1"},
       {"-maxheadersize=262145", "-maxheadersize=262145 must be at most 262144"},
@@ -423,7 +425,7 @@ TEST_CASE("Values that can't work are refused", "[config]") {
 TEST_CASE("Values at the edge of what can work are accepted", "[config]") {
   for (const char* argument :
        {"-uuidwaitduration=30s", "-captureduration=5s", "-uuidwaitduration=0", "-sigtermwait=0",
-        "-flowtimeout=1ns", "-maxflows=0", "-maxheadersize=1", "-maxheadersize=262144",
+        "-flowtimeout=1ns", "-maxflows=0", "-maxheap=4MB", "-maxheadersize=1", "-maxheadersize=262144",
         "-capture.ringsize=0", "-capture.ringsize=2147483648", "-shards=0", "-shards=64",
         "-tcpinfo.eventsocket=", "-tcpinfo.eventsocket=/run/events.sock"}) {
     INFO(argument);

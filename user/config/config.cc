@@ -5,6 +5,7 @@
 #include <set>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
@@ -19,6 +20,10 @@ constexpr size_t kUsageColumns = 80;
 
 // The largest values that the two formats behind them can express.
 constexpr int64_t kMaxPcapSnaplen = 262'144;
+constexpr int64_t kUnbounded = std::numeric_limits<int64_t>::max();
+
+// Enough for some slabs and some flows.
+constexpr int64_t kMinHeapBytes = 4'000'000;
 constexpr int64_t kMaxRingBytes = int64_t{1} << 31;  // the largest power of two in max_entries
 
 std::string Quote(absl::string_view text) {
@@ -52,8 +57,10 @@ absl::Status UnexpectedArgument(absl::string_view argument, const Flag* of_flag)
   const std::string text = absl::Utf8SafeCEscape(argument);
   std::string message = absl::StrCat("unexpected argument '", text, "'");
   if (!argument.empty()) {
-    absl::StrAppend(&message, " (did you mean -", of_flag != nullptr ? of_flag->name : "interface",
-                    "=", text, "?)");
+    const absl::string_view guess =
+        absl::StrContains(text, ".pcap") ? absl::string_view("read") : "interface";
+    absl::StrAppend(&message, " (did you mean -", of_flag != nullptr ? of_flag->name : guess, "=",
+                    text, "?)");
   }
   return absl::InvalidArgumentError(message);
 }
@@ -269,7 +276,8 @@ absl::Status Validate(const Config& config) {
            RequireDuration("flowtimeout", config.flow_timeout, /*zero_allowed=*/false),
            RequireDuration("sigtermwait", config.sigterm_wait, /*zero_allowed=*/true),
            RequireDuration("uuidwaitduration", config.uuid_wait_duration, /*zero_allowed=*/true),
-           RequireRange("maxflows", config.max_flows, 0, std::numeric_limits<int64_t>::max()),
+           RequireRange("maxflows", config.max_flows, 0, kUnbounded),
+           RequireRange("maxheap", config.max_heap_bytes, kMinHeapBytes, kUnbounded),
            RequireRange("maxheadersize", config.max_header_size, 1, kMaxPcapSnaplen),
            RequireRange("capture.ringsize", config.ring_size_bytes, 0, kMaxRingBytes),
        }) {

@@ -223,7 +223,7 @@ constexpr Flag kFlags[] = {
     {"maxflows", kLimits, kInt<&Config::max_flows>,
      "The most flows at one time; when there are that many, new ones are ignored. 0 is no limit."},
     {"maxheap", kLimits, kByteCount<&Config::max_heap_bytes>,
-     "Above this much memory no new flows are taken."},
+     "Above this much memory no new flows are taken. At least 4MB."},
     {"maxidleram", kLimits, kByteCount<&Config::max_idle_ram_bytes>,
      "Idle memory above this goes back to the operating system."},
     {"capture.ringsize", kLimits, kByteCount<&Config::ring_size_bytes>,

@@ -387,6 +387,7 @@ void FlowTable::TakeName(Flow& flow) {
   const auto announcement =
       announcements_.Take(flow.key, flow.hash, flow.cookie, flow.first_ns + flow.wall_offset_ns);
   if (announcement == nullptr) return;
+  Bump(stats_.announced);
   SetName(flow, {announcement->uuid, announcement->date});
   timers_.Schedule(flow, DeadlineOf(flow));
 }

@@ -115,6 +115,7 @@ struct FlowStats {
   std::atomic<uint64_t> captures_finished{0};
   std::atomic<uint64_t> refused_by_limit{0};   // -maxflows
   std::atomic<uint64_t> refused_by_memory{0};  // -maxheap
+  std::atomic<uint64_t> announced{0};          // flows that an announcement named
   std::atomic<uint64_t> unannounced{0};        // flows that no announcement came for in time
   std::atomic<uint64_t> expired{0};            // timers that ended a flow
   std::atomic<int64_t> mapped_bytes{0};        // of slabs

@@ -21,7 +21,9 @@ ph_flow_key Reversed(ph_flow_key key) {
 
 void Announcer::Announce(Announcement announcement) {
   const absl::string_view prefix = PrefixOf(announcement.uuid, announcement.cookie);
-  if (prefix.empty()) {
+  if (announcement.cookie == 0) {
+    // Recorded or made without it.
+  } else if (prefix.empty()) {
     ++disagreeing_;
   } else if (!std::exchange(has_learned_, true) && prefix_.Learn(std::string(prefix))) {
     spdlog::info("tcp-info's UUIDs begin with {}: from now on ours, too", std::string(prefix));

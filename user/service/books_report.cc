@@ -35,6 +35,10 @@ void LogBooks(const std::string& whose, const CounterArray& counters) {
 void LogFiles(const PublisherStats& stats) {
   spdlog::log(stats.files_failed == 0 ? spdlog::level::info : spdlog::level::err,
               "saved {} files, {} failed", stats.files_published.load(), stats.files_failed.load());
+  if (stats.names_taken > 0) {
+    spdlog::warn("{} files got a number in their name, since the name was there already",
+                 stats.names_taken.load());
+  }
 }
 
 }  // namespace packet_headers

@@ -91,6 +91,10 @@ class Collector : public prometheus::Collectable {
         .Add(SumOf(observed_.shards, &FlowStats::refused_by_limit), {{"limit", "maxflows"}})
         .Add(SumOf(observed_.shards, &FlowStats::refused_by_memory), {{"limit", "maxheap"}});
     scrape
+        .Family("packet_headers_flows_announced_total", MetricType::Counter,
+                "Flows that tcp-info's announcement named.")
+        .Add(SumOf(observed_.shards, &FlowStats::announced));
+    scrape
         .Family("packet_headers_memory_bytes", MetricType::Gauge,
                 "Memory of flows and their headers; limit is -maxheap.")
         .Add(observed_.budget.used_bytes(), {{"kind", "used"}})
