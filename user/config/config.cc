@@ -24,6 +24,7 @@ constexpr int64_t kUnbounded = std::numeric_limits<int64_t>::max();
 
 // Enough for some slabs and some flows.
 constexpr int64_t kMinHeapBytes = 4'000'000;
+constexpr absl::Duration kMinPatience = absl::Seconds(2);  // some turns of a busy host's threads
 constexpr int64_t kMaxRingBytes = int64_t{1} << 31;  // the largest power of two in max_entries
 
 std::string Quote(absl::string_view text) {
@@ -65,6 +66,11 @@ absl::Status UnexpectedArgument(absl::string_view argument, const Flag* of_flag)
   return absl::InvalidArgumentError(message);
 }
 
+absl::Status BadValue(absl::string_view value, absl::string_view flag, const absl::Status& why) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("invalid value ", Quote(value), " for flag -", flag, ": ", why.message()));
+}
+
 using FlagSet = std::set<const Flag*>;
 
 // Applies the command line to `result`; the flags that it set are added to `given`.
@@ -93,6 +99,10 @@ absl::Status ApplyArguments(absl::Span<const char* const> args, CommandLine& res
       return absl::OkStatus();
     }
     if (split->name == "version") {
+      const absl::StatusOr<bool> value = ParseGoBool(split->value.value_or("true"));
+      if (!value.ok()) return BadValue(*split->value, split->name, value.status());
+      bare_boolean = nullptr;
+      if (!*value) continue;
       result.version_requested = true;
       return absl::OkStatus();
     }
@@ -110,10 +120,7 @@ absl::Status ApplyArguments(absl::Span<const char* const> args, CommandLine& res
       split->value = args[i];
     }
     const absl::Status set = flag->type.set(*split->value, result.config);
-    if (!set.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "invalid value ", Quote(*split->value), " for flag -", flag->name, ": ", set.message()));
-    }
+    if (!set.ok()) return BadValue(*split->value, flag->name, set);
     given.insert(flag);
   }
   return absl::OkStatus();
@@ -276,6 +283,11 @@ absl::Status Validate(const Config& config) {
            RequireDuration("flowtimeout", config.flow_timeout, /*zero_allowed=*/false),
            RequireDuration("sigtermwait", config.sigterm_wait, /*zero_allowed=*/true),
            RequireDuration("uuidwaitduration", config.uuid_wait_duration, /*zero_allowed=*/true),
+           config.thread_patience >= kMinPatience
+               ? absl::OkStatus()
+               : absl::InvalidArgumentError(
+                     absl::StrCat("-health.patience=", FormatGoDuration(config.thread_patience),
+                                  " must be at least ", FormatGoDuration(kMinPatience))),
            RequireRange("maxflows", config.max_flows, 0, kUnbounded),
            RequireRange("maxheap", config.max_heap_bytes, kMinHeapBytes, kUnbounded),
            RequireRange("maxheadersize", config.max_header_size, 1, kMaxPcapSnaplen),
@@ -291,6 +303,15 @@ absl::Status Validate(const Config& config) {
   }
   if (config.data_dir.empty()) {
     return absl::InvalidArgumentError("-datadir is empty; \".\" is the current directory");
+  }
+  if ((config.file_mode & 0600) != 0600 || (config.data_dir_mode & 0700) != 0700) {
+    return absl::InvalidArgumentError(
+        "-filemode must let the owner read and write (0600), -datadirmode also enter (0700): the "
+        "daemon does");
+  }
+  if ((config.anonymize_ip == AnonymizeIp::kCryptopan) == config.anonymize_key_file.empty()) {
+    return absl::InvalidArgumentError(
+        "-anonymize.ip=cryptopan and -anonymize.keyfile need each other");
   }
   return config.read_files.empty() ? ValidateLive(config) : ValidateOffline(config);
 }

@@ -17,21 +17,28 @@
 
 namespace packet_headers {
 
-enum class AnonymizeIp { kNone, kNetblock };
+enum class AnonymizeIp { kNone, kNetblock, kCryptopan };
 enum class CaptureEngineChoice { kAuto, kBpf, kPcap };
 enum class CaptureHook { kAuto, kXdp, kTcx, kClsact };
 enum class Compress { kNone, kGzip, kZstd };
+enum class Durability { kSync, kRename };
+enum class SandboxMode { kRequire, kAuto, kOff };
 enum class UuidSource { kAuto, kTcpinfo, kSocket };
 
 // The initial values are the flags' defaults; flags.cc says what each one means to the operator.
 struct Config {
   AnonymizeIp anonymize_ip = AnonymizeIp::kNone;
+  std::string anonymize_key_file;  // with kCryptopan
   absl::Duration capture_duration = absl::Seconds(30);
   CaptureEngineChoice capture_engine = CaptureEngineChoice::kAuto;
   CaptureHook capture_hook = CaptureHook::kAuto;
   Compress compress = Compress::kNone;
   std::string data_dir = ".";
-  std::string event_socket_serve;  // empty = none
+  int64_t data_dir_mode = 0750;  // of folders; permission bits, whatever the umask
+  Durability durability = Durability::kSync;
+  int64_t event_socket_mode = 0660;  // of the socket served
+  std::string event_socket_serve;    // empty = none
+  int64_t file_mode = 0640;
   absl::Duration flow_timeout = absl::Seconds(30);
   std::vector<std::string> interfaces;  // each once; none = all that are up
   int64_t max_flows = 0;                // 0 = no limit
@@ -42,9 +49,13 @@ struct Config {
   std::vector<std::string> read_files;   // in order; none = capture live
   int64_t ring_size_bytes = 32'000'000;  // as given: the capture rounds it to what a ring can have
   int64_t shards = 0;                    // 0 = chosen by the number of cores
+  SandboxMode sandbox = SandboxMode::kAuto;
+  bool sandbox_selftest = false;
   absl::Duration sigterm_wait = absl::Seconds(1);
   bool stream = false;
+  absl::Duration thread_patience = absl::Seconds(10);
   std::string tcpinfo_event_socket;  // empty = none
+  std::string user;                  // name or number; empty = as started
   std::string uuid_prefix_file;      // empty = none
   UuidSource uuid_source = UuidSource::kAuto;
   std::string uuids_file;  // empty = none

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "packet_headers/kernel_config.h"
@@ -25,6 +26,7 @@ struct EnumValue {
 constexpr EnumValue<AnonymizeIp> kAnonymizeIpValues[] = {
     {"none", AnonymizeIp::kNone},
     {"netblock", AnonymizeIp::kNetblock},
+    {"cryptopan", AnonymizeIp::kCryptopan},
 };
 
 constexpr EnumValue<CaptureEngineChoice> kCaptureEngineValues[] = {
@@ -37,6 +39,17 @@ constexpr EnumValue<Compress> kCompressValues[] = {
     {"none", Compress::kNone},
     {"gzip", Compress::kGzip},
     {"zstd", Compress::kZstd},
+};
+
+constexpr EnumValue<Durability> kDurabilityValues[] = {
+    {"sync", Durability::kSync},
+    {"rename", Durability::kRename},
+};
+
+constexpr EnumValue<SandboxMode> kSandboxValues[] = {
+    {"require", SandboxMode::kRequire},
+    {"auto", SandboxMode::kAuto},
+    {"off", SandboxMode::kOff},
 };
 
 constexpr EnumValue<UuidSource> kUuidSourceValues[] = {
@@ -113,6 +126,18 @@ absl::StatusOr<int64_t> ParseShards(absl::string_view text) {
   return shards;
 }
 
+absl::StatusOr<int64_t> ParseMode(absl::string_view text) {
+  int64_t mode = 0;
+  for (const char digit : text) {
+    if (digit < '0' || digit > '7' || mode > 0777) mode = 01000;
+    mode = mode * 8 + (digit - '0');
+  }
+  if (text.empty() || mode > 0777) {
+    return absl::InvalidArgumentError("must be permission bits in octal, like 0640");
+  }
+  return mode;
+}
+
 std::string GetInterfaces(const Config& config) { return absl::StrJoin(config.interfaces, ","); }
 
 template <bool Config::*kField>
@@ -128,6 +153,11 @@ std::string GetPlain(const Config& config) {
 template <absl::Duration Config::*kField>
 std::string GetDuration(const Config& config) {
   return FormatGoDuration(config.*kField);
+}
+
+template <int64_t Config::*kField>
+std::string GetMode(const Config& config) {
+  return absl::StrFormat("%04o", config.*kField);
 }
 
 template <int64_t Config::*kField>
@@ -155,6 +185,10 @@ template <auto kField, const auto& kValues>
 constexpr FlagType kEnum = {"CHOICE", SetEnum<kField, kValues>, GetEnum<kField, kValues>};
 template <std::string Config::*kField, auto kParse = ParseText>
 constexpr FlagType kPath = {"PATH", Set<kField, kParse>, GetPlain<kField>};
+template <int64_t Config::*kField>
+constexpr FlagType kMode = {"OCTAL", Set<kField, ParseMode>, GetMode<kField>};
+template <std::string Config::*kField>
+constexpr FlagType kUser = {"USER", Set<kField, ParseText>, GetPlain<kField>};
 template <std::string Config::*kField>
 constexpr FlagType kAddress = {"HOST:PORT", Set<kField, ParseText>, GetPlain<kField>};
 constexpr FlagType kReadFiles = {"FILE", AddReadFile, GetReadFiles};
@@ -201,10 +235,21 @@ constexpr Flag kFlags[] = {
      "Write to disk while a flow is captured, not only at its end."},
     {"compress", kFiles, kEnum<&Config::compress, kCompressValues>,
      "How files are compressed: none (.pcap), gzip (.pcap.gz) or zstd (.pcap.zst)."},
+    {"durability", kFiles, kEnum<&Config::durability, kDurabilityValues>,
+     "What a file survives once it has its name: sync, a power cut; rename, a crash of the daemon "
+     "only, which costs less."},
+    {"filemode", kFiles, kMode<&Config::file_mode>, "Permissions of files, whatever the umask."},
+    {"datadirmode", kFiles, kMode<&Config::data_dir_mode>,
+     "Permissions of the folders that are made for them."},
     {"anonymize.ip", kFiles, kEnum<&Config::anonymize_ip, kAnonymizeIpValues>,
-     "How to anonymize IP addresses: none, or netblock, which keeps the first three bytes of an "
-     "IPv4 address (/24) and the first six of an IPv6 address (/48). The host's own addresses stay "
-     "as they are; in capture files none is."},
+     "How to anonymize IP addresses: none; netblock, which keeps the first three bytes of an IPv4 "
+     "address (/24) and the first six of an IPv6 address (/48); or cryptopan, which replaces "
+     "addresses by others that share a prefix where they did (Crypto-PAn). The host's own "
+     "addresses "
+     "stay as they are; in capture files none is."},
+    {"anonymize.keyfile", kFiles, kPath<&Config::anonymize_key_file, ParseFileName>,
+     "File with the key of cryptopan: 32 bytes, or 64 hexadecimal digits. Only its owner may be "
+     "able to read it."},
 
     {"uuid-prefix-file", kNames, kPath<&Config::uuid_prefix_file, ParseFileName>,
      "File that holds the UUID prefix. Without one, the prefix is made of the host name and the "
@@ -219,6 +264,8 @@ constexpr Flag kFlags[] = {
      "The event socket of tcp-info, from which UUIDs are learned."},
     {"eventsocket.serve", kNames, kPath<&Config::event_socket_serve>,
      "Path of a socket on which to serve the events of tcp-info to other programs of this host."},
+    {"eventsocket.mode", kNames, kMode<&Config::event_socket_mode>,
+     "Permissions of that socket: who may write to it may connect."},
 
     {"maxflows", kLimits, kInt<&Config::max_flows>,
      "The most flows at one time; when there are that many, new ones are ignored. 0 is no limit."},
@@ -235,7 +282,20 @@ constexpr Flag kFlags[] = {
      "libpcap has one."},
 
     {"prometheusx.listen-address", kService, kAddress<&Config::metrics_address>,
-     "Where to serve the metrics over HTTP."},
+     "Where to serve /metrics, /healthz and /readyz over HTTP."},
+    {"health.patience", kService, kDuration<&Config::thread_patience>,
+     "A thread that shows no sign of life for this long has stopped: /healthz says so, and "
+     "systemd's "
+     "watchdog is left to bite. The thread that writes files has six times as long, for disks may "
+     "be slow. At least 2s."},
+    {"user", kService, kUser<&Config::user>,
+     "The user to become at start, by name or number, when started as root. Its primary group and "
+     "no other is taken."},
+    {"sandbox", kService, kEnum<&Config::sandbox, kSandboxValues>,
+     "Whether to give up all rights that are not needed once capturing: require fails where the "
+     "kernel can't do all of it, auto takes what there is, off keeps them."},
+    {"sandbox.selftest", kService, kBool<&Config::sandbox_selftest>,
+     "Let each thread try what the sandbox forbids, log whether it was refused, and go on."},
     {"sigtermwait", kService, kDuration<&Config::sigterm_wait>,
      "How long to go on capturing after SIGTERM or Ctrl-C before the flows are saved."},
 };
