@@ -9,6 +9,7 @@
 #include "maps.bpf.h"
 #include "packet_headers/header_record.h"
 #include "packet_headers/parse.h"
+#include "socket.bpf.h"
 
 /* What a hook knows of a packet beside its bytes; fields as in struct ph_header_record. */
 struct ph_packet {
@@ -55,8 +56,9 @@ static __always_inline int ph_copy_direct(__u8 *to, struct ph_frame frame, const
 #define PH_IPV6_BYTES (sizeof(struct ethhdr) + sizeof(struct ipv6hdr) + sizeof(struct ph_tcp))
 #define PH_TIMESTAMP_BYTES 12
 
+/* `stored_length` is the same in the record. */
 static __always_inline int ph_copy_headers(__u8 *to, struct ph_frame frame, __u64 length,
-					   const __u32 capacity)
+					   const __u16 *stored_length, const __u32 capacity)
 {
 	/* The lengths of nearly all packets are worth a copy of their own. */
 #define PH_TRY_DIRECT(bytes)                                                                       \
@@ -72,8 +74,16 @@ static __always_inline int ph_copy_headers(__u8 *to, struct ph_frame frame, __u6
 #undef PH_TRY_DIRECT
 	__builtin_memset(to, 0, capacity);
 	frame.is_direct = 0;
-	barrier_var(length); /* the bounds that follow are for the verifier */
-	return length > 0 && length <= capacity && ph_read(frame, 0, to, length);
+	/*
+	 * For the verifier: it learns no lower bound from a comparison with zero up to Linux 6.1,
+	 * so there is one by arithmetic that changes no length; and without CAP_PERFMON it goes on
+	 * behind a comparison of constants as if it had come out otherwise, so the length is one
+	 * that it can't know.
+	 */
+	length = *(const volatile __u16 *)stored_length;
+	length = ((length - 1) & 1023) + 1;
+	barrier_var(length);
+	return length <= capacity && ph_read(frame, 0, to, length);
 }
 
 static __always_inline enum ph_counter ph_emit_class(struct ph_frame frame,
@@ -104,7 +114,8 @@ static __always_inline enum ph_counter ph_emit_class(struct ph_frame frame,
 	record->link_layer = packet->link_layer;
 	record->tcp_flags = headers->tcp_flags;
 	__builtin_memset(record->reserved, 0, sizeof(record->reserved));
-	if (!ph_copy_headers(record->headers, frame, headers->length, capacity)) {
+	if (!ph_copy_headers(record->headers, frame, headers->length, &record->header_len,
+			     capacity)) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return PH_TRUNCATED;
 	}
@@ -130,6 +141,29 @@ static __always_inline int ph_is_settled(const struct ph_flow_key *key, __u8 tcp
 	return 1;
 }
 
+/*
+ * Where a packet goes while its ring is filling up: what strangers send, and what it is answered
+ * without a socket, must not displace the packets of connections. The socket is looked up here
+ * only, for that costs more than all else.
+ */
+static __always_inline enum ph_counter ph_shed(struct ph_frame frame,
+					       const struct ph_headers *headers,
+					       const struct ph_flow_key *key,
+					       const struct ph_packet *packet)
+{
+	if (packet->socket_cookie)
+		return PH_CAPTURED;
+	if ((headers->tcp_flags & (PH_TCP_SYN | PH_TCP_ACK)) == PH_TCP_SYN)
+		return PH_SHED_SYN;
+	return ph_has_socket(frame.context, key, headers->is_ipv6) ? PH_CAPTURED : PH_SHED_STRAY;
+}
+
+/*
+ * A reader is woken by the records that make its ring half full, not by all beyond: that costs an
+ * interrupt each. So many bytes are more than all processors can reserve at once.
+ */
+#define PH_WAKEUP_WINDOW (1 << 16)
+
 static __always_inline enum ph_counter ph_emit(struct ph_frame frame,
 					       const struct ph_headers *headers,
 					       const struct ph_flow_key *key,
@@ -146,10 +180,14 @@ static __always_inline enum ph_counter ph_emit(struct ph_frame frame,
 		return PH_RING_FULL;
 
 	used = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
-	wakeup = used > config.wakeup_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
-	if (used > config.shed_bytes &&
-	    (headers->tcp_flags & (PH_TCP_SYN | PH_TCP_ACK)) == PH_TCP_SYN)
-		return PH_SHED_SYN;
+	wakeup = used - config.wakeup_bytes - 1 < PH_WAKEUP_WINDOW ? BPF_RB_FORCE_WAKEUP
+								   : BPF_RB_NO_WAKEUP;
+	if (used > config.shed_bytes) {
+		enum ph_counter counter = ph_shed(frame, headers, key, packet);
+
+		if (counter != PH_CAPTURED)
+			return counter;
+	}
 
 	if (headers->length <= PH_HEADER_CLASS_0)
 		return ph_emit_class(frame, headers, packet, ring, flow_hash, wakeup,

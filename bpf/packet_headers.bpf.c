@@ -21,11 +21,16 @@
 static __always_inline void ph_count(__u32 ifindex, enum ph_direction direction,
 				     enum ph_counter counter)
 {
-	struct ph_interface_direction key = {ifindex, direction};
-	__u32 row_of_key = ph_counter_row_of(key);
-	struct ph_counter_row *row = bpf_map_lookup_elem(&ph_counters, &row_of_key);
+	struct ph_interface_direction key __attribute__((aligned(8)));
 	struct ph_kernel_counters *counters;
+	struct ph_counter_row *row;
+	__u32 row_of_key;
 
+	PH_STORE(__u64, &key, 0);
+	PH_STORE(__u32, &key.direction, direction);
+	PH_STORE(__u32, &key.ifindex, ifindex);
+	row_of_key = ph_counter_row_of(key);
+	row = bpf_map_lookup_elem(&ph_counters, &row_of_key);
 	if (row && row->ifindex == ifindex)
 		counters = &row->counters;
 	else

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * The socket that owns an egress packet.
+ * The sockets of this host that packets belong to.
  */
 #ifndef PACKET_HEADERS_BPF_SOCKET_BPF_H_
 #define PACKET_HEADERS_BPF_SOCKET_BPF_H_
@@ -43,6 +43,41 @@ static __always_inline __u64 ph_owner_cookie(struct __sk_buff *skb, const struct
 	const struct bpf_sock *sk = skb->sk;
 
 	return sk && ph_socket_owns(sk, key, is_ipv6) ? bpf_get_socket_cookie(skb) : 0;
+}
+
+/*
+ * Whether a local socket has the packet's 4-tuple: one that connects, is connected or was until a
+ * moment ago (TIME-WAIT), or a request for one. A listener takes anybody's packet, so it says
+ * nothing. `context` is a struct xdp_md or struct __sk_buff.
+ */
+static __always_inline int ph_has_socket(void *context, const struct ph_flow_key *key, int is_ipv6)
+{
+	const __u32 *local = (const __u32 *)(const void *)key->local_addr;
+	const __u32 *remote = (const __u32 *)(const void *)key->remote_addr;
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	int is_listener;
+
+	if (is_ipv6) {
+		__builtin_memcpy(tuple.ipv6.saddr, remote, sizeof(tuple.ipv6.saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, local, sizeof(tuple.ipv6.daddr));
+		tuple.ipv6.sport = key->remote_port_be;
+		tuple.ipv6.dport = key->local_port_be;
+		sk = bpf_skc_lookup_tcp(context, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS,
+					0);
+	} else {
+		tuple.ipv4.saddr = remote[3];
+		tuple.ipv4.daddr = local[3];
+		tuple.ipv4.sport = key->remote_port_be;
+		tuple.ipv4.dport = key->local_port_be;
+		sk = bpf_skc_lookup_tcp(context, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS,
+					0);
+	}
+	if (!sk)
+		return 0;
+	is_listener = sk->state == BPF_TCP_LISTEN;
+	bpf_sk_release(sk);
+	return !is_listener;
 }
 
 #endif /* PACKET_HEADERS_BPF_SOCKET_BPF_H_ */

@@ -14,8 +14,16 @@
 
 #define ph_ntohs(x) bpf_ntohs(x)
 #define ph_htons(x) bpf_htons(x)
+#define ph_htonl(x) bpf_htonl(x)
 #define __ph_inline inline __attribute__((always_inline))
 #define PH_STATIC_ASSERT(condition, message) _Static_assert(condition, message)
+
+/*
+ * Without CAP_PERFMON the verifier up to Linux 6.1 takes no part of eight bytes of the stack once
+ * their beginning was written by itself, unless all eight are written before: so what shares them
+ * is stored one by one, from the last to the first.
+ */
+#define PH_STORE(type, at, value) (*(volatile type *)(at) = (value))
 
 #else
 
@@ -27,9 +35,25 @@
 
 #define ph_ntohs(x) ntohs(x)
 #define ph_htons(x) htons(x)
+#define ph_htonl(x) htonl(x)
 #define __ph_inline inline
 #define PH_STATIC_ASSERT(condition, message) static_assert(condition, message)
+#define PH_STORE(type, at, value)                                                                  \
+	do {                                                                                       \
+		type ph_stored = (value);                                                          \
+		__builtin_memcpy(at, &ph_stored, sizeof(ph_stored));                               \
+	} while (0)
 
+#endif
+
+/* Hides from the compiler what a variable holds, so that it makes no branch of arithmetic. */
+#define ph_hide(variable) __asm__ volatile("" : "+r"(variable))
+
+/* For loops whose counter the verifier loses sight of. */
+#if defined(__clang__)
+#define PH_UNROLLED _Pragma("unroll")
+#else
+#define PH_UNROLLED
 #endif
 
 enum ph_direction {

@@ -23,6 +23,7 @@
 	X(PH_HEADER_TOO_LONG, header_too_long, "more headers than a record holds")                 \
 	X(PH_SETTLED, settled, "of a flow whose capture had ended")                                \
 	X(PH_SHED_SYN, shed_syn, "a connection attempt while the ring was nearly full")            \
+	X(PH_SHED_STRAY, shed_stray, "of no local socket, while the ring was nearly full")         \
 	X(PH_RING_FULL, ring_full, "the ring was full")
 
 #define PH_USER_REASONS(X)                                                                         \
@@ -50,6 +51,13 @@ enum ph_counter {
 	PH_COUNTERS,
 	/* clang-format on */
 	PH_UNDECIDED, /* no counter: what the parser says of a frame that it must read otherwise */
+#ifdef __bpf__
+	/*
+	 * Makes the type one of 64 bits: without CAP_PERFMON the verifier up to Linux 6.1 takes no
+	 * half of a word on the stack, where the compiler puts results by and by.
+	 */
+	PH_WORD_WIDE = 1ULL << 32,
+#endif
 };
 #undef PH_ENUMERATOR
 

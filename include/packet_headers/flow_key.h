@@ -27,9 +27,9 @@ PH_STATIC_ASSERT(sizeof(struct ph_flow_key) == 36, "ph_flow_key has no padding")
 
 static __ph_inline void ph_map_ipv4(__u8 *address, __be32 ipv4)
 {
-	__builtin_memset(address, 0, 10);
-	__builtin_memset(address + 10, 0xff, 2);
-	__builtin_memcpy(address + 12, &ipv4, 4);
+	__builtin_memset(address, 0, 8);
+	PH_STORE(__be32, address + 12, ipv4);
+	PH_STORE(__be32, address + 8, ph_htonl(0xffff));
 }
 
 /* Random words, drawn once at start, that make the hash unpredictable to remote peers. */

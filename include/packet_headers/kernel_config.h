@@ -13,8 +13,8 @@
 struct ph_kernel_config {
 	struct ph_hash_seed hash_seed;
 	__u32 shards;	    /* rings in use, 1 to PH_MAX_SHARDS */
-	__u32 wakeup_bytes; /* a ring holding more than this wakes its reader at once */
-	__u32 shed_bytes;   /* a ring holding more than this takes no SYN without ACK */
+	__u32 wakeup_bytes; /* a ring that comes to hold this wakes its reader at once */
+	__u32 shed_bytes;   /* a ring holding more than this takes only what has a local socket */
 };
 
 #endif /* PACKET_HEADERS_KERNEL_CONFIG_H_ */

@@ -152,38 +152,59 @@ static __ph_inline enum ph_counter ph_locate_behind_ipv4(struct ph_cursor *curso
 	return PH_CAPTURED;
 }
 
-static __ph_inline int ph_is_ipv6_extension(__u8 next_header)
+/*
+ * The ways through the extension headers multiply, and before Linux 6.16 the verifier gives up on
+ * them without CAP_PERFMON. So what an extension header is and how long is computed, not branched
+ * on. Numbers are those of a byte.
+ */
+
+/* 1 if they are equal, else 0. */
+static __ph_inline __u64 ph_equal(__u64 one, __u64 other)
 {
-	return next_header == PH_IPPROTO_HOPOPTS || next_header == PH_IPPROTO_ROUTING ||
-	       next_header == PH_IPPROTO_FRAGMENT || next_header == PH_IPPROTO_AH ||
-	       next_header == PH_IPPROTO_DSTOPTS || next_header == PH_IPPROTO_MH;
+	__u64 difference = one ^ other;
+
+	ph_hide(difference);
+	return (difference - 1) >> 63;
+}
+
+#define PH_IPV6_EXTENSIONS_BELOW_64                                                                \
+	(1ULL << PH_IPPROTO_HOPOPTS | 1ULL << PH_IPPROTO_ROUTING | 1ULL << PH_IPPROTO_FRAGMENT |   \
+	 1ULL << PH_IPPROTO_AH | 1ULL << PH_IPPROTO_DSTOPTS)
+
+/* 1 or 0. */
+static __ph_inline __u64 ph_is_ipv6_extension(__u64 next_header)
+{
+	__u64 is_below_64;
+
+	ph_hide(next_header);
+	is_below_64 = (next_header - 64) >> 63;
+	return (PH_IPV6_EXTENSIONS_BELOW_64 >> (next_header & 63) & is_below_64) |
+	       ph_equal(next_header, PH_IPPROTO_MH);
 }
 
 static __ph_inline enum ph_counter ph_locate_behind_extension(struct ph_cursor *cursor,
-							      __u8 *next_header)
+							      __u64 *next_header)
 {
 	struct ph_ipv6_extension extension;
-	__u8 type = *next_header;
+	__u64 is_fragment = ph_equal(*next_header, PH_IPPROTO_FRAGMENT);
+	__u64 is_ah = ph_equal(*next_header, PH_IPPROTO_AH);
+	__u64 length;
 
 	if (!ph_peek(cursor, &extension, sizeof(extension)))
 		return PH_TRUNCATED;
 	*next_header = extension.next_header;
-	if (type == PH_IPPROTO_FRAGMENT) {
-		if (extension.offset_be & ph_htons(PH_IPV6_FRAGMENT_OFFSET))
-			return PH_FRAGMENT;
-		cursor->offset += 8;
-	} else if (type == PH_IPPROTO_AH) {
-		cursor->offset += (extension.length + 2) * 4;
-	} else {
-		cursor->offset += (extension.length + 1) * 8;
-	}
+	if (extension.offset_be & ph_htons(PH_IPV6_FRAGMENT_OFFSET) & -is_fragment)
+		return PH_FRAGMENT;
+	/* The second byte of Fragment says nothing: it is eight bytes. */
+	length = extension.length & (is_fragment - 1);
+	cursor->offset += (length + 1 + is_ah) << (3 - is_ah);
 	return cursor->offset <= PH_MAX_HEADER_BYTES ? PH_CAPTURED : PH_HEADER_TOO_LONG;
 }
 
 static __ph_inline enum ph_counter ph_locate_behind_ipv6(struct ph_cursor *cursor)
 {
 	struct ipv6hdr ip;
-	__u8 next_header;
+	__u64 next_header;
 
 	if (!ph_peek(cursor, &ip, sizeof(ip)))
 		return ph_unreadable(cursor);
@@ -193,6 +214,7 @@ static __ph_inline enum ph_counter ph_locate_behind_ipv6(struct ph_cursor *curso
 	cursor->offset += sizeof(ip);
 	cursor->l3_end = ip.payload_len ? cursor->offset + ph_ntohs(ip.payload_len) : 0;
 
+	PH_UNROLLED
 	for (int i = 0; i < PH_MAX_IPV6_EXTENSIONS; i++) {
 		enum ph_counter result;
 
@@ -306,8 +328,8 @@ static __ph_inline int ph_read_key(struct ph_frame frame, const struct ph_header
 		ph_map_ipv4(source, ip.saddr);
 		ph_map_ipv4(destination, ip.daddr);
 	}
-	key->local_port_be = ports_be[direction == PH_EGRESS ? 0 : 1];
-	key->remote_port_be = ports_be[direction == PH_EGRESS ? 1 : 0];
+	PH_STORE(__be16, &key->remote_port_be, ports_be[direction == PH_EGRESS ? 1 : 0]);
+	PH_STORE(__be16, &key->local_port_be, ports_be[direction == PH_EGRESS ? 0 : 1]);
 	return 1;
 }
 
