@@ -1,18 +1,28 @@
 #include "user/output/anonymize.h"
 
-#include <cstdint>
+#include <cstddef>
 #include <cstring>
 
 #include "packet_headers/parse.h"
+#include "user/output/scrub_options.h"
 
 namespace packet_headers {
 namespace {
 
-constexpr size_t kIpv4HostBytes = 1;   // a /24 stays
-constexpr size_t kIpv6HostBytes = 10;  // a /48 stays
+constexpr size_t kAddressBytes = 16;
+constexpr size_t kIpv4At = 12;  // in the address that it is mapped into
+constexpr uint8_t kMapped[kIpv4At] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+constexpr uint8_t k6to4[] = {0x20, 0x02};
+
+void HideHost(uint8_t* address) {
+  const size_t kept = std::memcmp(address, kMapped, sizeof(kMapped)) == 0 ? kIpv4At + 3
+                      : std::memcmp(address, k6to4, sizeof(k6to4)) == 0   ? sizeof(k6to4) + 3
+                                                                          : 6;
+  std::memset(address + kept, 0, kAddressBytes - kept);
+}
 
 // RFC 1071, over a whole number of 16-bit words.
-uint16_t InternetChecksum(const char* bytes, size_t size) {
+uint16_t InternetChecksum(const uint8_t* bytes, size_t size) {
   uint32_t sum = 0;
   for (size_t i = 0; i < size; i += 2) {
     uint16_t word;
@@ -23,48 +33,51 @@ uint16_t InternetChecksum(const char* bytes, size_t size) {
   return static_cast<uint16_t>(~sum);
 }
 
-void HideIpv4(char* ip, bool source) {
-  const size_t address = source ? offsetof(iphdr, saddr) : offsetof(iphdr, daddr);
-  std::memset(ip + address + 4 - kIpv4HostBytes, 0, kIpv4HostBytes);
-  std::memset(ip + offsetof(iphdr, check), 0, 2);
-  const size_t header_bytes = (ip[0] & 0xf) * 4;
-  const uint16_t checksum = InternetChecksum(ip, header_bytes);
-  std::memcpy(ip + offsetof(iphdr, check), &checksum, 2);
-}
-
-void HideIpv6(char* ip, bool source) {
-  const size_t address = source ? offsetof(ipv6hdr, saddr) : offsetof(ipv6hdr, daddr);
-  std::memset(ip + address + 16 - kIpv6HostBytes, 0, kIpv6HostBytes);
-}
-
-// The source's end of the packet, or the destination's.
-void HideEnd(const FrameView& frame, bool source) {
-  if (frame.link_layer == PH_LINK_ETHERNET) {
-    std::memset(frame.bytes + (source ? offsetof(ethhdr, h_source) : 0), 0, ETH_ALEN);
+void ReplaceEnd(const HeaderView& headers, bool is_source, const uint8_t* address) {
+  if (headers.link_layer == PH_LINK_ETHERNET) {
+    std::memset(headers.bytes + (is_source ? offsetof(ethhdr, h_source) : 0), 0, ETH_ALEN);
   }
-  char* ip = frame.bytes + frame.l3_offset;
-  if ((ip[0] & 0xf0) == 0x60) {
-    HideIpv6(ip, source);
+  if (headers.is_ipv6()) {
+    const size_t at = is_source ? offsetof(ipv6hdr, saddr) : offsetof(ipv6hdr, daddr);
+    std::memcpy(headers.ip() + at, address, kAddressBytes);
   } else {
-    HideIpv4(ip, source);
+    const size_t at = is_source ? offsetof(iphdr, saddr) : offsetof(iphdr, daddr);
+    std::memcpy(headers.ip() + at, address + kIpv4At, kAddressBytes - kIpv4At);
   }
 }
 
 }  // namespace
 
-void HideNetblocks(const FrameView& frame, HiddenEnds ends) {
-  if (ends == HiddenEnds::kNone) return;
-  const bool remote_is_source = frame.direction == PH_INGRESS;
-  HideEnd(frame, remote_is_source);
-  if (ends == HiddenEnds::kBoth) HideEnd(frame, !remote_is_source);
-  std::memset(frame.bytes + frame.l4_offset + offsetof(ph_tcp, checksum_be), 0, 2);
+void Anonymizer::Replace(uint8_t* address) const {
+  if (crypto_pan_ == nullptr) {
+    HideHost(address);
+  } else if (std::memcmp(address, kMapped, sizeof(kMapped)) == 0) {
+    crypto_pan_->ReplaceIpv4(address + kIpv4At);
+  } else {
+    crypto_pan_->ReplaceIpv6(address);
+  }
 }
 
-void HideNetblock(uint8_t* address) {
-  constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-  const bool is_ipv4 = std::memcmp(address, kMapped, sizeof(kMapped)) == 0;
-  const size_t hidden = is_ipv4 ? kIpv4HostBytes : kIpv6HostBytes;
-  std::memset(address + 16 - hidden, 0, hidden);
+std::unique_ptr<const Disguise> Anonymizer::DisguiseOf(const ph_flow_key& key, bool hides_local,
+                                                       bool hides_remote) const {
+  if (!hides_local && !hides_remote) return nullptr;
+  auto disguise = std::make_unique<Disguise>(Disguise{key, hides_local, hides_remote});
+  if (hides_local) Replace(disguise->key.local_addr);
+  if (hides_remote) Replace(disguise->key.remote_addr);
+  return disguise;
+}
+
+void Anonymize(const HeaderView& headers, const Disguise& disguise) {
+  const bool local_is_source = headers.direction == PH_EGRESS;
+  if (disguise.hides_local) ReplaceEnd(headers, local_is_source, disguise.key.local_addr);
+  if (disguise.hides_remote) ReplaceEnd(headers, !local_is_source, disguise.key.remote_addr);
+  ScrubOptions(headers, Scrub::kAddresses);
+  std::memset(headers.tcp() + offsetof(ph_tcp, checksum_be), 0, 2);
+  if (headers.is_ipv6()) return;
+  uint8_t* const checksum_at = headers.ip() + offsetof(iphdr, check);
+  std::memset(checksum_at, 0, 2);
+  const uint16_t checksum = InternetChecksum(headers.ip(), (*headers.ip() & 0xf) * 4);
+  std::memcpy(checksum_at, &checksum, 2);
 }
 
 }  // namespace packet_headers

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <new>
 
+#include "user/base/out_of_memory.h"
+
 namespace packet_headers {
 namespace {
 
@@ -62,6 +64,7 @@ ChunkPool::Slab* ChunkPool::MapSlab() {
   void* mapping = mmap(nullptr, 2 * kSlabBytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED) {
+    CountAllocationFailure();
     budget_.Release(kSlabBytes);
     return nullptr;
   }

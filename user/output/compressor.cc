@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "user/base/out_of_memory.h"
 
 namespace packet_headers {
 namespace {
@@ -71,7 +72,7 @@ class GzipCompressor final : public Compressor {
 
 class ZstdCompressor final : public Compressor {
  public:
-  ZstdCompressor() : context_(ZSTD_createCCtx()), output_(kOutputBytes) {
+  ZstdCompressor() : context_(InsistOnMemory(ZSTD_createCCtx)), output_(kOutputBytes) {
     ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, kZstdLevel);
     ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_windowLog, kZstdWindowLog);
     ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1);

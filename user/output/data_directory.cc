@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <utility>
@@ -10,14 +12,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "user/base/folders.h"
 
 namespace packet_headers {
 namespace {
-
-// As m-lab/packet-headers makes them, before the umask.
-constexpr mode_t kRootMode = 0775;
-constexpr mode_t kFolderMode = 0777;
-constexpr mode_t kFileMode = 0664;
 
 constexpr int kMaxNumberedNames = 10'000;
 
@@ -36,21 +34,31 @@ int RenameNoReplace(int folder_fd, const std::string& from, const std::string& t
   if (errno != EINVAL) return -1;
   // A file system without the flag.
   if (linkat(folder_fd, from.c_str(), folder_fd, to.c_str(), 0) != 0) return -1;
-  return unlinkat(folder_fd, from.c_str(), 0);
+  if (unlinkat(folder_fd, from.c_str(), 0) == 0) return 0;
+  const int error = errno;
+  unlinkat(folder_fd, to.c_str(), 0);
+  errno = error;
+  return -1;
 }
 
-absl::StatusOr<UniqueFd> OpenOrMake(const std::string& path) {
+absl::StatusOr<UniqueFd> OpenOrMake(const std::string& path, const FileOptions& options) {
+  bool is_new = false;
   // Parents first; where one can't be made, the last mkdir or open says why.
   for (size_t slash = path.find('/', 1); slash != std::string::npos;
        slash = path.find('/', slash + 1)) {
-    mkdir(path.substr(0, slash).c_str(), kRootMode);
+    is_new |= mkdir(path.substr(0, slash).c_str(), options.folder_mode) == 0;
   }
-  if (mkdir(path.c_str(), kRootMode) != 0 && errno != EEXIST) {
+  if (mkdir(path.c_str(), options.folder_mode) == 0) {
+    is_new = true;
+  } else if (errno != EEXIST) {
     return absl::ErrnoToStatus(errno, absl::StrCat("make the data directory ", path));
   }
   UniqueFd root(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root.valid()) {
     return absl::ErrnoToStatus(errno, absl::StrCat("open the data directory ", path));
+  }
+  if (is_new && options.sync && syncfs(root.get()) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("sync the data directory ", path));
   }
   return root;
 }
@@ -68,8 +76,9 @@ std::string HiddenFile::NumberedName(int number) const {
 }
 
 absl::Status HiddenFile::Open(int flags) {
-  fd_.Reset(openat(folder_->fd.get(), hidden_name_.c_str(),
-                   O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | flags, kFileMode));
+  // Who put a pipe in the file's place must not stop this thread.
+  constexpr int kFlags = O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+  fd_.Reset(openat(folder_->fd.get(), hidden_name_.c_str(), kFlags | flags, folder_->file_mode));
   return fd_.valid() ? absl::OkStatus() : Error("open", errno);
 }
 
@@ -87,15 +96,36 @@ absl::StatusOr<std::unique_ptr<HiddenFile>> HiddenFile::Create(
   }
 }
 
+absl::StatusOr<std::unique_ptr<HiddenFile>> HiddenFile::Adopt(
+    std::shared_ptr<const DateFolder> folder, absl::string_view name, absl::string_view extension) {
+  std::unique_ptr<HiddenFile> file(new HiddenFile(std::move(folder), name, extension));
+  file->is_kept_ = true;
+  file->hidden_name_ = absl::StrCat(".", file->NumberedName(0), ".part");
+  const absl::Status opened = file->Open(0);
+  if (!opened.ok()) return opened;
+  struct stat status;
+  if (fstat(file->fd_.get(), &status) != 0) return file->Error("look at", errno);
+  if (!S_ISREG(status.st_mode)) return file->Error("adopt", ENOENT);
+  return file;
+}
+
 HiddenFile::~HiddenFile() {
-  if (!hidden_name_.empty()) unlinkat(folder_->fd.get(), hidden_name_.c_str(), 0);
+  if (!is_kept_) Remove().IgnoreError();
+}
+
+absl::Status HiddenFile::Remove() {
+  if (hidden_name_.empty()) return absl::OkStatus();
+  fd_.Reset();
+  if (unlinkat(folder_->fd.get(), hidden_name_.c_str(), 0) != 0 && errno != ENOENT) {
+    return Error("remove", errno);
+  }
+  hidden_name_.clear();
+  return absl::OkStatus();
 }
 
 absl::Status HiddenFile::Append(absl::string_view bytes) {
-  if (!fd_.valid()) {
-    const absl::Status status = Open(0);
-    if (!status.ok()) return status;
-  }
+  const absl::Status opened = OpenIfClosed();
+  if (!opened.ok()) return opened;
   while (!bytes.empty()) {
     const ssize_t written = write(fd_.get(), bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
@@ -105,12 +135,38 @@ absl::Status HiddenFile::Append(absl::string_view bytes) {
   return absl::OkStatus();
 }
 
+absl::Status HiddenFile::CutTo(int64_t bytes) {
+  const absl::Status opened = OpenIfClosed();
+  if (!opened.ok()) return opened;
+  return ftruncate(fd_.get(), bytes) == 0 ? absl::OkStatus() : Error("cut", errno);
+}
+
 absl::Status HiddenFile::Sync() {
+  UniqueFd other;
   if (!fd_.valid()) {
-    const absl::Status status = Open(0);
-    if (!status.ok()) return status;
+    // Its mode may forbid writing.
+    absl::StatusOr<UniqueFd> opened = OpenToRead();
+    if (!opened.ok()) return opened.status();
+    other = *std::move(opened);
   }
-  return fdatasync(fd_.get()) == 0 ? absl::OkStatus() : Error("sync", errno);
+  return fdatasync(fd_.valid() ? fd_.get() : other.get()) == 0 ? absl::OkStatus()
+                                                               : Error("sync", errno);
+}
+
+absl::StatusOr<UniqueFd> HiddenFile::OpenToRead() const {
+  UniqueFd fd(openat(folder_->fd.get(), hidden_name_.c_str(),
+                     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!fd.valid()) return Error("open", errno);
+  return fd;
+}
+
+absl::Status HiddenFile::ReplaceHidden(const HiddenFile& other) {
+  if (renameat(folder_->fd.get(), hidden_name_.c_str(), other.folder_->fd.get(),
+               other.hidden_name_.c_str()) != 0) {
+    return Error(absl::StrCat("rename to ", other.hidden_name_, " from"), errno);
+  }
+  hidden_name_.clear();
+  return absl::OkStatus();
 }
 
 absl::Status HiddenFile::Publish(bool* name_was_taken) {
@@ -127,36 +183,105 @@ absl::Status HiddenFile::Publish(bool* name_was_taken) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::string& path) {
-  absl::StatusOr<UniqueFd> root = OpenOrMake(path);
+absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::string& path,
+                                                                   FileOptions options) {
+  absl::StatusOr<UniqueFd> root = OpenOrMake(path, options);
   if (!root.ok()) return root.status();
   // Permissions don't tell of a read-only file system, nor of one that takes no files.
   unlinkat(root->get(), kProbeName, 0);
   const UniqueFd probe(openat(root->get(), kProbeName,
-                              O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kFileMode));
+                              O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                              options.file_mode));
   if (!probe.valid()) {
     return absl::ErrnoToStatus(errno, absl::StrCat("make a file in the data directory ", path));
   }
   unlinkat(root->get(), kProbeName, 0);
-  return std::unique_ptr<DataDirectory>(new DataDirectory(path, *std::move(root)));
+  return std::unique_ptr<DataDirectory>(new DataDirectory(path, options, *std::move(root)));
+}
+
+DataDirectory::~DataDirectory() {
+  if (!spare_.empty()) rmdir(spare_.c_str());
+}
+
+std::string DataDirectory::MakeSpare() {
+  std::string spare = path_.substr(0, path_.find_last_not_of('/') + 1);
+  const size_t name = spare.rfind('/') + 1;
+  const std::string base = spare.substr(name);
+  if (base.empty() || base == "." || base == "..") return "";
+  spare = absl::StrCat(spare.substr(0, name), ".", base, ".spare");
+  // Who may move folders there could put the data directory in the place of another, which matters
+  // for who owns the others.
+  if (geteuid() == 0 && !HoldsOnly(ParentOf(spare), {base, spare.substr(name)})) return "";
+  // One may be left of a run that was killed.
+  if (mkdir(spare.c_str(), options_.folder_mode) != 0 && errno != EEXIST) return "";
+  struct stat status;
+  if (lstat(spare.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) ||
+      status.st_uid != geteuid()) {
+    return "";
+  }
+  spare_ = spare;
+  return spare;
+}
+
+absl::Status DataDirectory::Restore() {
+  if (!spare_.empty() && rename(spare_.c_str(), path_.c_str()) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("make the data directory ", path_, " again"));
+  }
+  spare_.clear();
+  absl::StatusOr<UniqueFd> root = OpenOrMake(path_, options_);
+  if (absl::IsPermissionDenied(root.status())) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(root.status().message(),
+                     " (it was removed; in the sandbox it can be made again once, and by root only "
+                     "where nothing else is beside it: restart)"));
+  }
+  if (!root.ok()) return root.status();
+  root_ = *std::move(root);
+  flock(root_.get(), LOCK_SH | LOCK_NB);  // as Salvage holds it
+  return absl::OkStatus();
+}
+
+absl::StatusOr<UniqueFd> DataDirectory::Duplicate() const {
+  UniqueFd fd(fcntl(root_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!fd.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("open ", path_, " once more"));
+  return fd;
 }
 
 absl::StatusOr<std::shared_ptr<const DateFolder>> DataDirectory::FolderOf(absl::CivilDay date) {
   const std::string name = absl::StrFormat("%04d/%02d/%02d", date.year(), date.month(), date.day());
-  if (latest_ != nullptr && latest_->name == name && IsThere(latest_->fd)) return latest_;
+  if (latest_ == nullptr || latest_->name != name) {
+    const auto known = open_.find(name);
+    latest_ = known == open_.end() ? nullptr : known->second.lock();
+  }
+  if (latest_ != nullptr && IsThere(latest_->fd)) return latest_;
 
   if (!IsThere(root_)) {
-    absl::StatusOr<UniqueFd> root = OpenOrMake(path_);
-    if (!root.ok()) return root.status();
-    root_ = *std::move(root);
+    // Whatever it is, it is not the date's.
+    const absl::Status restored = Restore();
+    if (!restored.ok()) return absl::UnavailableError(restored.message());
   }
+  absl::StatusOr<std::shared_ptr<const DateFolder>> folder = OpenFolder(name);
+  if (!folder.ok()) return folder;
+  absl::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
+  latest_ = *std::move(folder);
+  open_[name] = latest_;
+  return latest_;
+}
+
+absl::StatusOr<std::shared_ptr<const DateFolder>> DataDirectory::OpenFolder(
+    const std::string& name) {
   auto folder = std::make_shared<DateFolder>();
   folder->name = name;
+  folder->file_mode = options_.file_mode;
   for (absl::string_view part : absl::StrSplit(name, '/')) {
     const int parent = folder->fd.valid() ? folder->fd.get() : root_.get();
     const std::string child(part);
-    if (mkdirat(parent, child.c_str(), kFolderMode) == 0) {
-      fsync(parent);
+    if (mkdirat(parent, child.c_str(), options_.folder_mode) == 0) {
+      if (options_.sync && fsync(parent) != 0) {
+        const int error = errno;
+        unlinkat(parent, child.c_str(), AT_REMOVEDIR);  // so that the next try syncs it
+        return absl::ErrnoToStatus(error, absl::StrCat("sync what holds ", name));
+      }
     } else if (errno != EEXIST) {
       return absl::ErrnoToStatus(errno, absl::StrCat("make ", name, " in the data directory"));
     }
@@ -166,8 +291,7 @@ absl::StatusOr<std::shared_ptr<const DateFolder>> DataDirectory::FolderOf(absl::
     }
     folder->fd = std::move(fd);
   }
-  latest_ = std::move(folder);
-  return latest_;
+  return folder;
 }
 
 }  // namespace packet_headers

@@ -22,6 +22,9 @@ class MemoryBudget {
     return false;
   }
 
+  // Takes them all the same: for what takes the place of something that is released.
+  void Reserve(int64_t bytes) { used_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
+
   void Release(int64_t bytes) { used_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
 
   // Notes that `bytes` of what is reserved became free for reuse, or with a minus sign were reused.

@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint32_t kMagicNanoseconds = 0xa1b23c4d;
 constexpr uint32_t kVersion = 2 | 4 << 16;  // major, minor: two fields of 16 bits
+constexpr uint32_t kMostSnaplen = 262'144;  // that libpcap reads
 constexpr int64_t kNanosecondsPerSecond = 1'000'000'000;
 
 void PutLittleEndian(uint32_t value, char* out) {
@@ -67,6 +68,26 @@ void PutPcapRecordHeader(int64_t time_ns, uint32_t captured_bytes, uint32_t orig
   PutTime(time_ns, out);
   PutLittleEndian(captured_bytes, out + 8);
   PutLittleEndian(original_bytes, out + 12);
+}
+
+std::optional<uint32_t> SnaplenOfPcapFile(const char* header) {
+  const uint32_t snaplen = GetLittleEndian(header + 16);
+  if (snaplen > kMostSnaplen) return std::nullopt;
+  for (const LinkType link_type : {LinkType::kEthernet, LinkType::kRawIp}) {
+    const std::string ours = PcapFileHeader(link_type, snaplen);
+    if (ours.compare(0, ours.size(), header, ours.size()) == 0) return snaplen;
+  }
+  return std::nullopt;
+}
+
+std::optional<PcapRecordHeader> GetPcapRecordHeader(const char* in, uint32_t snaplen) {
+  const uint32_t captured_bytes = GetLittleEndian(in + 8);
+  if (captured_bytes == 0 || captured_bytes > snaplen ||
+      captured_bytes > GetLittleEndian(in + 12) ||
+      GetLittleEndian(in + 4) >= kNanosecondsPerSecond) {
+    return std::nullopt;
+  }
+  return PcapRecordHeader{GetTime(in), captured_bytes};
 }
 
 OrderedPcapRecords OrderPcapRecords(std::string& records, int64_t* last_time_ns) {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -25,6 +26,19 @@ std::string PcapFileHeader(LinkType link_type, uint32_t snaplen);
 // the Unix epoch.
 void PutPcapRecordHeader(int64_t time_ns, uint32_t captured_bytes, uint32_t original_bytes,
                          char* out);
+
+// The snaplen of a file that begins with the kPcapFileHeaderBytes at `header`, if it is one of
+// ours.
+std::optional<uint32_t> SnaplenOfPcapFile(const char* header);
+
+struct PcapRecordHeader {
+  int64_t time_ns;
+  uint32_t captured_bytes;
+};
+
+// Reads kPcapRecordHeaderBytes; nothing if a file of ours can't hold them, as zeros are where a
+// crash took the bytes.
+std::optional<PcapRecordHeader> GetPcapRecordHeader(const char* in, uint32_t snaplen);
 
 struct OrderedPcapRecords {
   size_t bytes;         // of whole records at the start of the input

@@ -1,155 +1,182 @@
 #include "user/output/publisher.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <iterator>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "spdlog/spdlog.h"
+#include "user/base/clock.h"
+#include "user/base/named_thread.h"
+#include "user/output/file_group.h"
 
 namespace packet_headers {
 namespace {
 
-// Also how many descriptors of files are open at once.
-constexpr size_t kMostInGroup = 256;
+constexpr size_t kMostInRound = 256;
 
-// From here on one syncfs() is cheaper than an fdatasync() for each file.
-constexpr size_t kSyncWholeFileSystem = 8;
+// While nothing can be saved, new jobs are tried only to see whether it is the disk or the files
+// that failed first, and not so many that they delay the others once it works again.
+constexpr size_t kProbes = 8;
+constexpr size_t kMostFailing = 2 * kMostInRound;
 
-// A full disk must not fill the log as well.
-constexpr std::chrono::seconds kReportInterval(10);
+// For what is left at the end, if the disk takes nothing then.
+constexpr int64_t kLastTriesNs = 5'000'000'000;
 
 // Records are put in order and written in pieces of about this size.
 constexpr size_t kPieceBytes = 1 << 20;
 
-// Makes the files of one group and their names survive a power cut, each folder once.
-class SyncedFolders {
- public:
-  // With `whole_file_system` the first file's sync is that of all files.
-  explicit SyncedFolders(bool whole_file_system) : whole_file_system_(whole_file_system) {}
-
-  absl::Status SyncFile(HiddenFile& file) {
-    // It also reports what went wrong with files of others.
-    if (whole_file_system_ && Once(file.folder(), bytes_, syncfs).ok()) return absl::OkStatus();
-    return file.Sync();
+// Errors that come from the file's own name, folder or size, and won't go away.
+bool IsOfTheFile(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kOutOfRange:
+      return true;
+    default:
+      return false;
   }
+}
 
-  absl::Status SyncNames(const DateFolder& folder) { return Once(folder, names_, fsync); }
-
- private:
-  using Results = absl::flat_hash_map<const DateFolder*, absl::Status>;
-
-  static absl::Status Once(const DateFolder& folder, Results& results, int (*sync)(int)) {
-    auto [result, is_new] = results.try_emplace(&folder);
-    if (is_new && sync(folder.fd.get()) != 0) {
-      result->second = absl::ErrnoToStatus(errno, absl::StrCat("sync ", folder.name));
-    }
-    return result->second;
-  }
-
-  const bool whole_file_system_;
-  Results bytes_;
-  Results names_;
-};
+// A disk that is full for large files may take small ones.
+bool IsLackOfSpace(const absl::Status& status) { return absl::IsResourceExhausted(status); }
 
 }  // namespace
 
-void FileJobQueue::Put(FileJob job) {
-  absl::MutexLock lock(&mutex_);
-  jobs_.push_back(std::move(job));
-}
-
-std::vector<FileJob> FileJobQueue::Take(size_t most) {
-  absl::MutexLock lock(&mutex_);
-  return TakeLocked(most);
-}
-
-std::vector<FileJob> FileJobQueue::WaitAndTake(size_t most) {
-  absl::MutexLock lock(&mutex_);
-  const auto ready = [this]()
-                         ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return closed_ || !jobs_.empty(); };
-  mutex_.Await(absl::Condition(&ready));
-  return TakeLocked(most);
-}
-
-std::vector<FileJob> FileJobQueue::TakeLocked(size_t most) {
-  const auto end = jobs_.begin() + std::min(most, jobs_.size());
-  std::vector<FileJob> taken(std::make_move_iterator(jobs_.begin()), std::make_move_iterator(end));
-  jobs_.erase(jobs_.begin(), end);
-  return taken;
-}
-
-void FileJobQueue::Close() {
-  absl::MutexLock lock(&mutex_);
-  closed_ = true;
-}
-
-size_t FileJobQueue::size() const {
-  absl::MutexLock lock(&mutex_);
-  return jobs_.size();
-}
-
 Publisher::Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen,
-                     Compression compression)
+                     Compression compression, RetryOptions retry)
     : directory_(std::move(directory)),
       snaplen_(snaplen),
       extension_(PcapExtension(compression)),
+      retry_(retry),
       compressor_(Compressor::Make(compression)),
-      thread_([this] { Run(); }) {}
+      salvage_(*directory_),
+      thread_(StartThread(heartbeat_.thread(), [this] { Run(); })) {}
 
 Publisher::~Publisher() {
+  StopRetryingAt(std::min(stop_retrying_ns_.load(), MonotonicNow() + kLastTriesNs));
   jobs_.Close();
   thread_.join();
 }
 
 void Publisher::Run() {
-  while (true) {
-    std::vector<FileJob> group = jobs_.WaitAndTake(kMostInGroup);
-    if (group.empty()) return;
-    PublishGroup(std::move(group));
+  while (!salvage_.WaitForList(std::chrono::milliseconds(kLongestTurnMs))) heartbeat_.Beat();
+  while (!(jobs_.is_over() && failing_.empty())) {
+    heartbeat_.Beat();
+    const Round round = NextRound();
+    if (!round.empty()) Work(round);
+    log_.CatchUp(MonotonicNow());
   }
+  heartbeat_.Rest();
 }
 
-Publisher::OpenFile Publisher::Begin(const FileJob& job) {
-  OpenFile open;
+Publisher::Round Publisher::NextRound() {
+  // At the end each failing file gets one more try, and no pause before it.
+  if (MonotonicNow() >= stop_retrying_ns_) retry_ns_ = 0;
+  std::vector<FileJob> jobs;
+  if (down_since_ns_ == 0) {
+    jobs = jobs_.WaitAndTake(kMostInRound, failing_.empty() ? log_.due_ns() : retry_ns_);
+  }
+  Round round;
+  if (jobs.empty() && !failing_.empty()) {
+    const int64_t turn_ns = kLongestTurnMs * int64_t{1'000'000};
+    std::this_thread::sleep_for(
+        std::chrono::nanoseconds(std::min(retry_ns_ - MonotonicNow(), turn_ns)));
+    if (MonotonicNow() < retry_ns_) return {};
+    if (failing_.size() < kMostFailing) jobs = jobs_.Take(kProbes);
+  }
+  if (MonotonicNow() >= retry_ns_) {
+    const auto end = failing_.begin() + std::min(kMostInRound, failing_.size());
+    round.assign(failing_.begin(), end);
+    failing_.erase(failing_.begin(), end);
+  }
+  for (FileJob& job : jobs) {
+    std::unique_ptr<FlowFile>& file = files_[job.flow_id];
+    if (file == nullptr) file = std::make_unique<FlowFile>(job.flow_id);
+    file->jobs.push_back(std::move(job));
+    ++held_jobs_;
+    if (!std::exchange(file->is_queued, true)) round.push_back(file.get());
+  }
+  return round;
+}
+
+void Publisher::Work(const Round& round) {
+  Round whole;
+  for (FlowFile* file : round) {
+    if (file->is_given_up) continue;
+    heartbeat_.Beat();
+    file->status = Write(*file);
+    if (!file->status.ok()) {
+      CountError(file->stage);
+    } else if (!file->jobs.empty()) {
+      whole.push_back(file);
+    }
+  }
+  Complete(whole);
+  Settle(round);
+}
+
+absl::Status Publisher::Begin(FlowFile& file) {
+  const FileJob& job = file.jobs.front();
+  file.stage = FileStage::kMkdir;
   absl::StatusOr<std::shared_ptr<const DateFolder>> folder = directory_->FolderOf(job.date);
-  if (!folder.ok()) {
-    open.status = folder.status();
-    return open;
-  }
-  open.stage = FileStage::kFileOpen;
-  absl::StatusOr<std::unique_ptr<HiddenFile>> file =
+  if (!folder.ok()) return folder.status();
+  file.stage = FileStage::kFileOpen;
+  absl::StatusOr<std::unique_ptr<HiddenFile>> hidden =
       HiddenFile::Create(*std::move(folder), job.uuid, extension_);
-  if (!file.ok()) {
-    open.status = file.status();
-    return open;
-  }
-  open.file = *std::move(file);
-  open.stage = job.last ? FileStage::kWritePartial : FileStage::kStreaming;
-  return open;
+  if (!hidden.ok()) return hidden.status();
+  file.hidden = *std::move(hidden);
+  return absl::OkStatus();
 }
 
-absl::Status Publisher::WriteRecords(const FileJob& job, bool is_new, OpenFile& open) {
+// Writes the jobs there are, and hands back all but the last one of a file: that one's records are
+// kept until they are safe.
+absl::Status Publisher::Write(FlowFile& file) {
+  absl::Status status;
+  file.has_written = false;
+  if (file.hidden == nullptr) {
+    status = Begin(file);
+  } else if (file.hidden->is_published()) {
+    return absl::OkStatus();
+  }
+  if (!status.ok()) return status;
+  file.stage =
+      file.bytes == 0 && file.jobs.front().last ? FileStage::kWritePartial : FileStage::kStreaming;
+  if (!file.status.ok()) status = file.hidden->CutTo(file.bytes);
+  if (!status.ok()) return status;
+  while (!file.jobs.empty()) {
+    const absl::StatusOr<Written> written = WriteRecords(file.jobs.front(), file);
+    if (!written.ok()) return written.status();
+    file.last_job = *written;
+    file.has_written |= written->stored_bytes > 0;
+    if (file.jobs.front().last) break;
+    file.bytes += written->stored_bytes;
+    file.last_time_ns = written->last_time_ns;
+    Return(file, /*saved=*/false);
+  }
+  file.hidden->CloseDescriptor();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Publisher::Written> Publisher::WriteRecords(const FileJob& job, FlowFile& file) {
+  Written written;
+  written.last_time_ns = file.last_time_ns;
   const auto store = [&](absl::string_view bytes) {
-    const absl::Status status = open.file->Append(bytes);
-    if (status.ok()) stats_.bytes_stored += bytes.size();
-    return status;
+    written.stored_bytes += static_cast<int64_t>(bytes.size());
+    return file.hidden->Append(bytes);
   };
   // Goes out together with the first piece: small files take one write, in one compressed block.
   std::string file_header;
-  if (is_new) file_header = PcapFileHeader(job.link_type, snaplen_);
+  if (file.bytes == 0) file_header = PcapFileHeader(job.link_type, snaplen_);
   std::string piece;
   absl::Status status;
   const auto write_piece = [&](bool last) {
-    const OrderedPcapRecords ordered = OrderPcapRecords(piece, &open.last_time_ns);
-    stats_.times_raised += ordered.raised_times;
+    const OrderedPcapRecords ordered = OrderPcapRecords(piece, &written.last_time_ns);
+    written.times_raised += static_cast<int64_t>(ordered.raised_times);
+    written.record_bytes += static_cast<int64_t>(ordered.bytes);
     const size_t bytes = file_header.size() + ordered.bytes;
     piece.insert(0, std::exchange(file_header, {}));
     status = compressor_->Write(absl::string_view(piece).substr(0, bytes), last, store);
-    if (status.ok()) stats_.bytes_written += ordered.bytes;
     piece.erase(0, bytes);
   };
   job.records.ForEachPiece([&](absl::string_view bytes) {
@@ -158,74 +185,115 @@ absl::Status Publisher::WriteRecords(const FileJob& job, bool is_new, OpenFile& 
     if (piece.size() >= kPieceBytes) write_piece(/*last=*/false);
   });
   if (status.ok()) write_piece(/*last=*/true);
-  return status;
+  if (!status.ok()) return status;
+  return written;
 }
 
-Publisher::OpenFile Publisher::Write(const FileJob& job) {
-  auto stream = streams_.extract(job.flow_id);
-  const bool is_new = stream.empty();
-  OpenFile open = is_new ? Begin(job) : std::move(stream.mapped());
-  if (open.status.ok()) open.status = WriteRecords(job, is_new, open);
-  if (!open.status.ok()) open.file = nullptr;  // gives its space back
-  return open;
+void Publisher::Complete(const Round& whole) {
+  std::vector<FileOfGroup> group;
+  group.reserve(whole.size());
+  for (FlowFile* file : whole) {
+    file->stage = FileStage::kWriteFinal;
+    group.push_back({file->hidden.get(), absl::OkStatus()});
+  }
+  CountError(FileStage::kWriteFinal, PublishGroup(group, directory_->options().sync));
+  for (size_t i = 0; i < whole.size(); ++i) {
+    whole[i]->status = group[i].status;
+    whole[i]->is_lost = group[i].sync_failed && whole[i]->bytes > 0;
+    stats_.names_taken += group[i].name_was_taken;
+  }
 }
 
-void Publisher::PublishGroup(std::vector<FileJob> group) {
-  std::vector<std::pair<FileJob*, OpenFile>> complete;
-  for (FileJob& job : group) {
-    OpenFile open = Write(job);
-    if (job.last) {
-      complete.emplace_back(&job, std::move(open));
-    } else {
-      if (open.file != nullptr) open.file->CloseDescriptor();
-      streams_.emplace(job.flow_id, std::move(open));
+// Decides what becomes of the files of a round, by what came of all of them.
+void Publisher::Settle(const Round& round) {
+  const int64_t now_ns = MonotonicNow();
+  bool some_written = false;
+  bool some_saved = false;
+  bool is_well = false;
+  for (const FlowFile* file : round) {
+    if (file->is_given_up) continue;
+    const bool is_final = file->stage == FileStage::kWriteFinal;
+    some_written |= file->has_written;
+    some_saved |= is_final && file->status.ok();
+    is_well |= file->status.ok();
+  }
+  absl::Status of_the_disk;
+  for (FlowFile* file : round) {
+    file->is_queued = false;
+    if (!file->status.ok() && !file->is_given_up) {
+      const bool is_alone = file->stage == FileStage::kWriteFinal ? some_saved : some_written;
+      Fail(*file, is_alone, now_ns);
+      if (!is_alone && !IsOfTheFile(file->status)) of_the_disk.Update(file->status);
+    }
+    if (file->is_queued) continue;
+    bool is_over = false;
+    while (!file->jobs.empty()) {
+      is_over = file->jobs.front().last;
+      Return(*file, /*saved=*/!file->is_given_up);
+    }
+    if (is_over) files_.erase(file->flow_id);
+  }
+  if (!failing_.empty() && now_ns >= retry_ns_) retry_ns_ = now_ns + retry_.pause_ns;
+  NoteDisk(of_the_disk, is_well, now_ns);
+}
+
+void Publisher::Fail(FlowFile& file, bool is_alone, int64_t now_ns) {
+  if (IsOfTheFile(file.status) || (is_alone && !IsLackOfSpace(file.status))) ++file.tries;
+  file.is_lost |= file.bytes > 0 && absl::IsNotFound(file.status);
+  file.is_given_up =
+      file.is_lost || file.tries >= retry_.most_tries || now_ns >= stop_retrying_ns_.load();
+  if (file.is_given_up) {
+    log_.Say(spdlog::level::err, absl::StrCat("a file could not be saved: ", file.status.message()),
+             now_ns);
+    file.hidden = nullptr;
+    return;
+  }
+  // Others may need the space.
+  if (file.hidden != nullptr && !file.hidden->is_published()) {
+    if (file.bytes > 0) {
+      file.hidden->CutTo(file.bytes).IgnoreError();  // else before the next try
+    } else if (file.hidden->Remove().ok()) {
+      file.hidden = nullptr;
     }
   }
+  if (file.hidden != nullptr) file.hidden->CloseDescriptor();
+  file.is_queued = true;
+  failing_.push_back(&file);
+}
 
-  // The bytes before the names.
-  SyncedFolders folders(complete.size() >= kSyncWholeFileSystem);
-  for (auto& [job, open] : complete) {
-    if (!open.status.ok()) continue;
-    open.stage = FileStage::kWriteFinal;
-    open.status = folders.SyncFile(*open.file);
-  }
-  for (auto& [job, open] : complete) {
-    bool name_was_taken = false;
-    if (open.status.ok()) open.status = open.file->Publish(&name_was_taken);
-    stats_.names_taken += name_was_taken;
-  }
-  for (auto& [job, open] : complete) {
-    if (open.status.ok()) open.status = folders.SyncNames(open.file->folder());
-  }
-
-  size_t failed = 0;
-  absl::Status why;
-  for (auto& [job, open] : complete) {
-    job->saved = open.status.ok();
-    if (job->saved) continue;
-    ++failed;
-    ++stats_.failed_by_stage[static_cast<size_t>(open.stage)];
-    why.Update(open.status);
-  }
-  stats_.files_published += complete.size() - failed;
-  stats_.files_failed += failed;
-  if (failed > 0) ReportFailure(failed, why);
-
-  complete.clear();
-  for (FileJob& job : group) {
-    FileJobQueue* done = job.done;
-    done->Put(std::move(job));
+void Publisher::NoteDisk(const absl::Status& status, bool is_well, int64_t now_ns) {
+  if (failing_.empty()) {
+    const int64_t since_ns = std::exchange(down_since_ns_, 0);
+    if (since_ns == 0 || !is_well) return;  // else what failed was given up
+    const int64_t seconds = (now_ns - since_ns) / 1'000'000'000;
+    log_.Say(spdlog::level::info, absl::StrCat("files are saved again, after ", seconds, "s"),
+             now_ns);
+  } else if (!status.ok() && down_since_ns_ == 0) {
+    down_since_ns_ = now_ns;
+    log_.Say(spdlog::level::err,
+             absl::StrCat("no file can be saved, trying again: ", status.message()), now_ns);
   }
 }
 
-void Publisher::ReportFailure(size_t files, const absl::Status& why) {
-  const auto now = std::chrono::steady_clock::now();
-  unreported_failures_ += files;
-  if (now - last_report_ < kReportInterval) return;
-  spdlog::error("{} files could not be saved: {}", unreported_failures_,
-                std::string(why.message()));
-  unreported_failures_ = 0;
-  last_report_ = now;
+// Hands back the first job of the file.
+void Publisher::Return(FlowFile& file, bool saved) {
+  FileJob job = std::move(file.jobs.front());
+  file.jobs.pop_front();
+  --held_jobs_;
+  job.saved = saved;
+  if (!file.is_given_up) {
+    stats_.times_raised += file.last_job.times_raised;
+    stats_.bytes_written += file.last_job.record_bytes;
+    stats_.bytes_stored += file.last_job.stored_bytes;
+  }
+  if (job.last && saved) {
+    ++stats_.files_published;
+  } else if (job.last) {
+    ++stats_.files_failed;
+    ++stats_.failed_by_stage[static_cast<size_t>(file.stage)];
+  }
+  FileJobQueue* done = job.done;
+  done->Put(std::move(job));
 }
 
 }  // namespace packet_headers

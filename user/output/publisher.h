@@ -5,7 +5,6 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -13,52 +12,17 @@
 #include <thread>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/time/civil_time.h"
-#include "user/output/chunk_pool.h"
+#include "user/base/heartbeat.h"
+#include "user/base/paced_log.h"
 #include "user/output/compressor.h"
 #include "user/output/data_directory.h"
-#include "user/output/packet_counts.h"
-#include "user/output/pcap.h"
+#include "user/output/file_job.h"
+#include "user/output/salvage.h"
 
 namespace packet_headers {
-
-class FileJobQueue;
-
-// The records of a flow, or the next of them, on their way to the flow's file.
-struct FileJob {
-  uint64_t flow_id = 0;  // unique among the flows whose files are not finished
-  std::string uuid;      // valid (IsValidUuid)
-  absl::CivilDay date;   // names the folder
-  LinkType link_type = LinkType::kEthernet;
-  ChunkList records;             // in pcap format
-  bool last = true;              // the file is complete with these
-  PacketCounts packets;          // in the whole file; counts only in the last job
-  FileJobQueue* done = nullptr;  // where the job goes afterwards; outlives it
-  bool saved = false;            // set by the publisher: the file is safe under its name
-};
-
-// Unbounded; what bounds it is the memory budget that the records count against. Thread-safe.
-class FileJobQueue {
- public:
-  void Put(FileJob job) ABSL_LOCKS_EXCLUDED(mutex_);
-  // At most `most` of the oldest jobs; none if there are none.
-  std::vector<FileJob> Take(size_t most) ABSL_LOCKS_EXCLUDED(mutex_);
-  // The same, but waits for a job or for Close(), after which what is left can still be taken.
-  std::vector<FileJob> WaitAndTake(size_t most) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Close() ABSL_LOCKS_EXCLUDED(mutex_);
-  size_t size() const ABSL_LOCKS_EXCLUDED(mutex_);
-
- private:
-  std::vector<FileJob> TakeLocked(size_t most) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-
-  mutable absl::Mutex mutex_;
-  std::deque<FileJob> jobs_ ABSL_GUARDED_BY(mutex_);
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-};
 
 // What the making of a file can fail at.
 enum class FileStage {
@@ -81,52 +45,108 @@ struct PublisherStats {
   std::atomic<uint64_t> names_taken{0};  // files that got a number, for their name was there
   std::atomic<uint64_t> files_failed{0};
   std::array<std::atomic<uint64_t>, kFileStages> failed_by_stage{};  // their sum is files_failed
+  std::array<std::atomic<uint64_t>, kFileStages> errors_by_stage{};  // also those made good later
   std::atomic<uint64_t> times_raised{0};   // records whose time would have gone back
   std::atomic<uint64_t> bytes_written{0};  // of records, before compression
   std::atomic<uint64_t> bytes_stored{0};   // of files, as they went to the disk
 };
 
+// How a publisher deals with what fails.
+struct RetryOptions {
+  int64_t pause_ns = 1'000'000'000;  // between two tries
+  int most_tries = 5;                // of a file that fails where others don't
+};
+
 // Owns one thread, which takes jobs in groups: all files of a group are written, then synced, then
 // renamed, then their folders synced, and only then are they called saved. Each job makes one
 // member of its compressed file, so that what a crash leaves of a file can be read up to its last
-// whole job.
+// whole job. Such leftovers of earlier runs are salvaged meanwhile.
+//
+// A job that fails keeps its records and is tried again, for as long as the disk takes nothing;
+// what was written of it is removed or cut off at once. Given up is what fails often while other
+// files can be saved, and a stream whose earlier records may be lost: its hidden file is gone, or
+// its sync failed, after which the kernel forgets what it could not write.
 class Publisher {
  public:
-  Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen, Compression compression);
+  Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen, Compression compression,
+            RetryOptions retry = {});
   // Finishes all jobs, then returns them to their queues.
   ~Publisher();
 
   // From any thread.
   void Submit(FileJob job) { jobs_.Put(std::move(job)); }
 
-  size_t waiting() const { return jobs_.size(); }
+  // From then on (MonotonicNow()) whatever fails is given up at once, so that there is an end. From
+  // any thread.
+  void StopRetryingAt(int64_t time_ns) { stop_retrying_ns_.store(time_ns); }
+
+  // Jobs that are not done.
+  size_t waiting() const { return jobs_.size() + held_jobs_; }
+  const Heartbeat& heartbeat() const { return heartbeat_; }
   const PublisherStats& stats() const { return stats_; }
+  const SalvageStats& salvage_stats() const { return salvage_.stats(); }
 
  private:
-  // A file that has begun.
-  struct OpenFile {
-    std::unique_ptr<HiddenFile> file;
-    int64_t last_time_ns = 0;             // of the records written so far
-    FileStage stage = FileStage::kMkdir;  // what is being done, or failed
-    absl::Status status;                  // of the first thing that failed
+  // What a job has brought.
+  struct Written {
+    int64_t stored_bytes = 0;
+    int64_t record_bytes = 0;
+    int64_t times_raised = 0;
+    int64_t last_time_ns = 0;
   };
 
+  // The file of a flow from its first job until it has its name or is given up.
+  struct FlowFile {
+    explicit FlowFile(uint64_t id) : flow_id(id) {}
+
+    const uint64_t flow_id;
+    std::deque<FileJob> jobs;            // whose records are not safely in the file
+    std::unique_ptr<HiddenFile> hidden;  // null until it was made
+    int64_t bytes = 0;                   // of the hidden file, by jobs that are done
+    int64_t last_time_ns = 0;            // of the records in them
+    Written last_job;                    // once that is written, too
+    bool is_queued = false;              // in a round or among those that fail
+    bool is_given_up = false;
+    bool has_written = false;             // some bytes, in this round
+    bool is_lost = false;                 // what is in the file, and no more in memory
+    int tries = 0;                        // that failed where others didn't
+    FileStage stage = FileStage::kMkdir;  // what is being done, or failed
+    absl::Status status;                  // of the last try
+  };
+  using Round = std::vector<FlowFile*>;
+
   void Run();
-  void PublishGroup(std::vector<FileJob> group);
-  OpenFile Begin(const FileJob& job);
-  OpenFile Write(const FileJob& job);
-  absl::Status WriteRecords(const FileJob& job, bool is_new, OpenFile& open);
-  void ReportFailure(size_t files, const absl::Status& why);
+  Round NextRound();
+  void Work(const Round& round);
+  absl::Status Write(FlowFile& file);
+  absl::Status Begin(FlowFile& file);
+  absl::StatusOr<Written> WriteRecords(const FileJob& job, FlowFile& file);
+  void Complete(const Round& whole);
+  void Settle(const Round& round);
+  void Fail(FlowFile& file, bool is_alone, int64_t now_ns);
+  void NoteDisk(const absl::Status& status, bool is_well, int64_t now_ns);
+  void Return(FlowFile& file, bool saved);
+  void CountError(FileStage stage, uint64_t errors = 1) {
+    stats_.errors_by_stage[static_cast<size_t>(stage)] += errors;
+  }
 
   const std::unique_ptr<DataDirectory> directory_;
   const uint32_t snaplen_;
   const absl::string_view extension_;
+  const RetryOptions retry_;
   const std::unique_ptr<Compressor> compressor_;
+  Salvage salvage_;
   FileJobQueue jobs_;
+  std::atomic<size_t> held_jobs_{0};  // in files_
+  std::atomic<int64_t> stop_retrying_ns_{FileJobQueue::kNever};
   PublisherStats stats_;
-  absl::flat_hash_map<uint64_t, OpenFile> streams_;  // by flow id: begun in an earlier group
-  size_t unreported_failures_ = 0;
-  std::chrono::steady_clock::time_point last_report_;
+  Heartbeat heartbeat_{"publisher"};
+  // The thread's.
+  absl::flat_hash_map<uint64_t, std::unique_ptr<FlowFile>> files_;
+  std::deque<FlowFile*> failing_;  // the longest first
+  int64_t retry_ns_ = 0;           // when they are tried again
+  int64_t down_since_ns_ = 0;      // since when nothing could be saved; 0: it can
+  PacedLog log_;
   std::thread thread_;
 };
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "packet_headers/parse.h"
+#include "user/output/scrub_options.h"
 
 namespace packet_headers {
 namespace {
@@ -32,15 +33,21 @@ size_t CopyHeaders(const ph_header_record& record, char* to) {
 }  // namespace
 
 absl::string_view RecordEncoder::Encode(const ph_header_record& record, int64_t time_ns,
-                                        HiddenEnds hidden) {
+                                        const Disguise* disguise) {
   char* frame = buffer_ + kPcapRecordHeaderBytes;
   const size_t tag_bytes = CopyHeaders(record, frame);
-  HideNetblocks(
-      {frame, record.l3_offset + tag_bytes, record.l4_offset + tag_bytes,
-       static_cast<ph_link_layer>(record.link_layer), static_cast<ph_direction>(record.direction)},
-      hidden);
-  const uint32_t header_bytes =
-      std::min<uint32_t>(record.header_len + tag_bytes, max_header_bytes_);
+  const HeaderView headers = {.bytes = reinterpret_cast<uint8_t*>(frame),
+                              .size = record.header_len + tag_bytes,
+                              .l3_offset = record.l3_offset + tag_bytes,
+                              .l4_offset = record.l4_offset + tag_bytes,
+                              .link_layer = static_cast<ph_link_layer>(record.link_layer),
+                              .direction = static_cast<ph_direction>(record.direction)};
+  if (disguise == nullptr) {
+    ScrubOptions(headers, Scrub::kPadding);
+  } else {
+    Anonymize(headers, *disguise);
+  }
+  const uint32_t header_bytes = std::min<uint32_t>(headers.size, max_header_bytes_);
   PutPcapRecordHeader(time_ns, header_bytes, record.wire_len + tag_bytes, buffer_);
   return absl::string_view(buffer_, kPcapRecordHeaderBytes + header_bytes);
 }

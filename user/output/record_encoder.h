@@ -19,9 +19,10 @@ class RecordEncoder {
   explicit RecordEncoder(uint32_t max_header_bytes) : max_header_bytes_(max_header_bytes) {}
 
   // The pcap record of `record`, whose bounds have been checked, with the time `time_ns` since the
-  // Unix epoch. A VLAN tag that the kernel had stripped is put back. The `hidden` ends are
-  // anonymised (HideNetblocks). Valid until the next call.
-  absl::string_view Encode(const ph_header_record& record, int64_t time_ns, HiddenEnds hidden);
+  // Unix epoch. A VLAN tag that the kernel had stripped is put back, padding among options is
+  // zeroed (ScrubOptions). With a `disguise` the packet is anonymised. Valid until the next call.
+  absl::string_view Encode(const ph_header_record& record, int64_t time_ns,
+                           const Disguise* disguise);
 
  private:
   const uint32_t max_header_bytes_;

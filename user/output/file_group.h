@@ -1,0 +1,28 @@
+// Files that get their names together.
+
+#ifndef PACKET_HEADERS_USER_OUTPUT_FILE_GROUP_H_
+#define PACKET_HEADERS_USER_OUTPUT_FILE_GROUP_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "user/output/data_directory.h"
+
+namespace packet_headers {
+
+struct FileOfGroup {
+  HiddenFile* file;
+  absl::Status status;          // set by PublishGroup
+  bool name_was_taken = false;  // likewise
+  bool sync_failed = false;     // likewise: nobody knows which of its bytes reached the disk
+};
+
+// Gives all files their names; with `sync` their bytes are on the disk before, and the names
+// afterwards, for the price of a few calls for all of them. A file that has its name already gets
+// only what was missing. Returns how many calls failed.
+uint64_t PublishGroup(std::vector<FileOfGroup>& files, bool sync);
+
+}  // namespace packet_headers
+
+#endif  // PACKET_HEADERS_USER_OUTPUT_FILE_GROUP_H_
