@@ -41,6 +41,29 @@ Compression CompressionOf(const Config& config) {
   }
 }
 
+FileOptions FileOptionsOf(const Config& config) {
+  FileOptions options;
+  options.folder_mode = static_cast<mode_t>(config.data_dir_mode);
+  options.file_mode = static_cast<mode_t>(config.file_mode);
+  options.sync = config.durability == Durability::kSync;
+  return options;
+}
+
+absl::StatusOr<std::shared_ptr<const Anonymizer>> MakeAnonymizer(const Config& config) {
+  switch (config.anonymize_ip) {
+    case AnonymizeIp::kNone:
+      return nullptr;
+    case AnonymizeIp::kNetblock:
+      return std::make_shared<const Anonymizer>();
+    case AnonymizeIp::kCryptopan:
+      break;
+  }
+  absl::StatusOr<std::unique_ptr<const CryptoPan>> crypto_pan =
+      CryptoPan::FromFile(config.anonymize_key_file);
+  if (!crypto_pan.ok()) return crypto_pan.status();
+  return std::make_shared<const Anonymizer>(*std::move(crypto_pan));
+}
+
 FlowOptions MakeFlowOptions(const Config& config, uint32_t shards) {
   FlowOptions options;
   options.capture_duration_ns = Nanoseconds(config.capture_duration);

@@ -4,6 +4,7 @@
 #define PACKET_HEADERS_USER_FLOW_OPTIONS_H_
 
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -11,6 +12,7 @@
 #include "user/config/config.h"
 #include "user/flow/flow_table.h"
 #include "user/output/compressor.h"
+#include "user/output/data_directory.h"
 
 namespace packet_headers {
 
@@ -22,7 +24,12 @@ int64_t Nanoseconds(absl::Duration duration);
 
 Compression CompressionOf(const Config& config);
 
-// Of each of so many shards. Ownership and names are the caller's to choose.
+FileOptions FileOptionsOf(const Config& config);
+
+// As -anonymize.ip says, null where it says none. Reads -anonymize.keyfile.
+absl::StatusOr<std::shared_ptr<const Anonymizer>> MakeAnonymizer(const Config& config);
+
+// Of each of so many shards. Ownership, names and the anonymizer are the caller's to choose.
 FlowOptions MakeFlowOptions(const Config& config, uint32_t shards);
 
 }  // namespace packet_headers

@@ -7,10 +7,11 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/synchronization/mutex.h"
+#include "absl/container/flat_hash_set.h"
 #include "packet_headers/counters.h"
 #include "user/output/packet_counts.h"
 
@@ -20,9 +21,14 @@ namespace packet_headers {
 using CounterArray = std::array<uint64_t, PH_COUNTERS>;
 using CountersByDirection = std::array<CounterArray, PH_DIRECTIONS>;
 
+using Ifindexes = absl::flat_hash_set<uint32_t>;
+
 // What one shard, or an engine in its thread, counts. That thread counts, any thread reads.
 class Books {
  public:
+  // Packets of all interfaces that have no row of their own any more.
+  static constexpr uint32_t kOthers = 0;
+
   void Count(uint32_t ifindex, int direction, ph_counter counter, uint64_t packets = 1) {
     std::atomic<uint64_t>& cell = RowOf(ifindex)[direction][counter];
     // The only writer: no locked instruction.
@@ -37,10 +43,16 @@ class Books {
     }
   }
 
+  // When room for another interface is needed, the rows of all but these become one. Until it is
+  // called none does. Any thread.
+  void KeepOnly(std::shared_ptr<const Ifindexes> kept) {
+    const std::scoped_lock lock(mutex_);
+    kept_ = std::move(kept);
+  }
+
   // Adds the counters to `totals`, by ifindex. Any thread.
-  void AddTo(absl::flat_hash_map<uint32_t, CountersByDirection>& totals) const
-      ABSL_LOCKS_EXCLUDED(mutex_) {
-    absl::MutexLock lock(&mutex_);
+  void AddTo(absl::flat_hash_map<uint32_t, CountersByDirection>& totals) const {
+    const std::scoped_lock lock(mutex_);
     for (const auto& [ifindex, row] : rows_) {
       CountersByDirection& total = totals[ifindex];
       for (int direction = 0; direction < PH_DIRECTIONS; ++direction) {
@@ -55,14 +67,39 @@ class Books {
   using Row = std::array<std::array<std::atomic<uint64_t>, PH_COUNTERS>, PH_DIRECTIONS>;
 
   // Only the owner adds rows, so only it may look without the lock.
-  Row& RowOf(uint32_t ifindex) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  Row& RowOf(uint32_t ifindex) {
     if (auto found = rows_.find(ifindex); found != rows_.end()) return *found->second;
-    absl::MutexLock lock(&mutex_);
-    return *rows_.emplace(ifindex, std::make_unique<Row>()).first->second;
+    const std::scoped_lock lock(mutex_);
+    if (kept_ != nullptr) {
+      if (!kept_->contains(ifindex)) ifindex = kOthers;
+      FoldOthers();
+    }
+    return RowFor(ifindex);
   }
 
-  mutable absl::Mutex mutex_;
-  absl::flat_hash_map<uint32_t, std::unique_ptr<Row>> rows_ ABSL_GUARDED_BY(mutex_);
+  Row& RowFor(uint32_t ifindex) {
+    std::unique_ptr<Row>& row = rows_[ifindex];
+    if (row == nullptr) row = std::make_unique<Row>();
+    return *row;
+  }
+
+  void FoldOthers() {
+    Row& others = RowFor(kOthers);
+    absl::erase_if(rows_, [&](const auto& entry) {
+      const auto& [ifindex, row] = entry;
+      if (ifindex == kOthers || kept_->contains(ifindex)) return false;
+      for (int direction = 0; direction < PH_DIRECTIONS; ++direction) {
+        for (int counter = 0; counter < PH_COUNTERS; ++counter) {
+          others[direction][counter] += (*row)[direction][counter];
+        }
+      }
+      return true;
+    });
+  }
+
+  mutable std::mutex mutex_;  // guards what follows
+  absl::flat_hash_map<uint32_t, std::unique_ptr<Row>> rows_;
+  std::shared_ptr<const Ifindexes> kept_;
 };
 
 }  // namespace packet_headers

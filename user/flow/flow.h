@@ -95,18 +95,19 @@ struct Flow : FlowEntry {
   uint64_t id = 0;
   int64_t first_ns = 0;  // monotonic time of the first packet
   int64_t last_ns = 0;   // and of the latest
-  int64_t wall_offset_ns =
-      0;                 // what makes them wall time; fixed, so a stepped clock moves no packet
+  int64_t first_wall_ns = 0;
+  // From CLOCK_BOOTTIME to wall time; fixed, so a stepped clock moves no packet.
+  int64_t wall_offset_ns = 0;
   ChunkList records;     // in pcap format
   PacketCounts packets;  // in `records` and in what was streamed to the file before
   uint32_t packet_count = 0;
   LinkType link_type = LinkType::kEthernet;
   bool fin[PH_DIRECTIONS] = {};
   bool reset = false;
-  bool reset_by_host = false;  // by the owning socket
-  bool foreign = false;        // the host sent of it what no local socket had made
-  HiddenEnds hidden = HiddenEnds::kNone;
-  std::unique_ptr<FlowName> name;  // null: not decided yet
+  bool reset_by_host = false;                // by the owning socket
+  bool foreign = false;                      // the host sent of it what no local socket had made
+  std::unique_ptr<const Disguise> disguise;  // null: nothing of it is hidden
+  std::unique_ptr<FlowName> name;            // null: not decided yet
 
   // Of a capturing flow: a SYN that is either a new connection on the tuple or, from whoever
   // guessed the tuple, nothing (RFC 5961, 4.2). What the other side says next tells.

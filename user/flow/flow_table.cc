@@ -1,6 +1,7 @@
 #include "user/flow/flow_table.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -29,11 +30,12 @@ std::atomic<int64_t>& CountOf(FlowStats& stats, FlowState state) {
 // With -stream a flow's records go to its file once they fill this many chunks.
 constexpr int64_t kStreamChunks = 64;
 
-MappedAddress RemoteAddress(const ph_flow_key& key) {
-  MappedAddress address;
-  std::memcpy(address.data(), key.remote_addr, address.size());
-  return address;
-}
+// With its UUID. While the disk takes nothing many of them wait.
+constexpr int64_t kFileJobBytes = sizeof(FileJob) + 64;
+
+// No reading of two clocks is so far apart, and no suspend so short.
+constexpr int64_t kShortestSuspendNs = 10'000'000;
+
 
 LinkType LinkTypeOf(const ph_header_record& record) {
   return record.link_layer == PH_LINK_ETHERNET ? LinkType::kEthernet : LinkType::kRawIp;
@@ -53,6 +55,7 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
                      MemoryBudget& budget, FlowLimit& limit, Books& books, FlowStats& stats,
                      KernelFlows& kernel, std::function<void(FileJob)> submit)
     : options_(options),
+      flow_bytes_(sizeof(Flow) + (options.anonymizer == nullptr ? 0 : sizeof(Disguise))),
       budget_(budget),
       limit_(limit),
       books_(books),
@@ -69,7 +72,12 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
 FlowTable::~FlowTable() {
   FinishAll();
   ended_.Splice(ended_timed_);
+  ended_.Splice(ended_strays_);
   while (AgeNode* oldest = ended_.front()) Remove(*static_cast<EndedFlow*>(oldest));
+}
+
+void FlowTable::set_suspended_ns(int64_t suspended_ns) {
+  if (std::abs(suspended_ns - suspended_ns_) >= kShortestSuspendNs) suspended_ns_ = suspended_ns;
 }
 
 void FlowTable::OnRecord(const void* data, size_t size) {
@@ -168,6 +176,7 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
   }
   if (packet.IsSynAck() && packet.egress()) {
     flow.cookie = packet.cookie();
+    if (flow.cookie != 0) requested_.PushBack(flow);
   } else if (packet.cookie() != 0 && !packet.IsSyn() && finished_.Contains(packet.cookie())) {
     // The socket of a flow that ended goes on, and a SYN that came between began nothing.
     flow.cookie = packet.cookie();
@@ -282,7 +291,7 @@ void FlowTable::OnNewSyn(Flow& flow, const Packet& packet) {
   }
   if (Append(*flow.successor, packet) == Kept::kYes || flow.successor->packet_count > 0) return;
   flow.successor = nullptr;
-  budget_.Release(sizeof(Flow));
+  budget_.Release(flow_bytes_);
 }
 
 // The tuple of a capturing flow is answered on by a socket that is not the flow's.
@@ -313,16 +322,25 @@ void FlowTable::OnEnded(EndedFlow& flow, const Packet& packet) {
 }
 
 std::unique_ptr<Flow> FlowTable::NewFlow(const Packet& packet) {
-  if (budget_.nearly_exhausted() || !budget_.TryReserve(sizeof(Flow))) return nullptr;
+  if (budget_.nearly_exhausted() || !budget_.TryReserve(flow_bytes_)) return nullptr;
   auto flow = std::make_unique<Flow>(packet.key, packet.record->flow_hash, FlowState::kEmbryonic);
   flow->id = next_id_++;
   flow->first_ns = flow->last_ns = packet.time_ns();
-  flow->wall_offset_ns = wall_offset_ns_;
+  flow->first_wall_ns = flow->first_ns + wall_offset_ns_;
+  flow->wall_offset_ns = wall_offset_ns_ - suspended_ns_;
   flow->link_type = LinkTypeOf(*packet.record);
-  if (local_addresses_ == nullptr || !local_addresses_->contains(RemoteAddress(packet.key))) {
-    flow->hidden = options_.hidden;
+  if (options_.anonymizer != nullptr) {
+    flow->disguise = options_.anonymizer->DisguiseOf(packet.key, !IsLocal(packet.key.local_addr),
+                                                     !IsLocal(packet.key.remote_addr));
   }
   return flow;
+}
+
+bool FlowTable::IsLocal(const uint8_t* address) const {
+  if (local_addresses_ == nullptr) return false;
+  MappedAddress mapped;
+  std::memcpy(mapped.data(), address, mapped.size());
+  return local_addresses_->contains(mapped);
 }
 
 void FlowTable::InsertEmbryonic(std::unique_ptr<Flow> flow) {
@@ -335,14 +353,18 @@ void FlowTable::InsertEmbryonic(std::unique_ptr<Flow> flow) {
 
 void FlowTable::InsertEnded(std::unique_ptr<EndedFlow> flow) {
   if (!budget_.TryReserve(sizeof(EndedFlow))) return;
-  // Those that will go anyway are the first to be pushed out.
+  // What strangers can make any number of is the first to be pushed out, then what will go anyway.
+  const bool is_stray = flow->reason == UnownedReason() || flow->reason == PH_INCOMPLETE_HANDSHAKE;
   const bool is_timed = flow->deadline_ns() != 0;
-  (is_timed ? ended_timed_ : ended_).PushBack(*flow);
+  (is_stray ? ended_strays_ : is_timed ? ended_timed_ : ended_).PushBack(*flow);
   Bump(stats_.ended);
   entries_.insert(flow.release());
   if (stats_.ended.load(std::memory_order_relaxed) > options_.max_ended_flows) {
-    AgeNode* oldest = ended_timed_.empty() ? ended_.front() : ended_timed_.front();
-    Remove(*static_cast<EndedFlow*>(oldest));
+    for (const auto* list : {&ended_strays_, &ended_timed_, &ended_}) {
+      if (list->empty()) continue;
+      Remove(*static_cast<EndedFlow*>(list->front()));
+      break;
+    }
   }
 }
 
@@ -377,15 +399,14 @@ void FlowTable::PromoteWith(Flow& flow, uint64_t cookie, const Packet& packet) {
 
 const Announcement* FlowTable::OwnerOf(const Flow& flow) const {
   if (options_.ownership != Ownership::kAnnounced || flow.cookie != 0) return nullptr;
-  const Announcement* owner =
-      announcements_.Find(flow.key, flow.hash, 0, flow.first_ns + flow.wall_offset_ns);
+  const Announcement* owner = announcements_.Find(flow.key, flow.hash, 0, flow.first_wall_ns);
   return owner == nullptr || finished_.Contains(owner->cookie) ? nullptr : owner;
 }
 
 void FlowTable::TakeName(Flow& flow) {
   if (options_.naming == Naming::kOwn || flow.name != nullptr) return;
   const auto announcement =
-      announcements_.Take(flow.key, flow.hash, flow.cookie, flow.first_ns + flow.wall_offset_ns);
+      announcements_.Take(flow.key, flow.hash, flow.cookie, flow.first_wall_ns);
   if (announcement == nullptr) return;
   Bump(stats_.announced);
   SetName(flow, {announcement->uuid, announcement->date});
@@ -398,7 +419,7 @@ void FlowTable::SetName(Flow& flow, FlowName name) {
 }
 
 void FlowTable::NameItself(Flow& flow) {
-  const absl::Time start = absl::FromUnixNanos(flow.first_ns + flow.wall_offset_ns);
+  const absl::Time start = absl::FromUnixNanos(flow.first_wall_ns);
   SetName(flow, {options_.name_flow(flow), absl::ToCivilDay(start, absl::UTCTimeZone())});
 }
 
@@ -408,8 +429,8 @@ FlowTable::Kept FlowTable::Append(Flow& flow, const Packet& packet) {
     books_.Count(record.ifindex, record.direction, PH_LINK_MISMATCH);
     return Kept::kOtherLinkType;
   }
-  if (!flow.records.Append(
-          encoder_.Encode(record, packet.time_ns() + flow.wall_offset_ns, flow.hidden), pool_)) {
+  const int64_t wall_ns = packet.time_ns() + suspended_ns_ + flow.wall_offset_ns;
+  if (!flow.records.Append(encoder_.Encode(record, wall_ns, flow.disguise.get()), pool_)) {
     books_.Count(record.ifindex, record.direction, PH_MEMORY_LIMIT);
     return Kept::kNoMemory;
   }
@@ -432,7 +453,7 @@ void FlowTable::MergeSuccessor(Flow& flow) {
   flow.records.Splice(std::move(flow.successor->records));
   flow.packets.Add(flow.successor->packets);
   flow.successor = nullptr;
-  budget_.Release(sizeof(Flow));
+  budget_.Release(flow_bytes_);
 }
 
 void FlowTable::Submit(Flow& flow, bool last) {
@@ -446,6 +467,7 @@ void FlowTable::Submit(Flow& flow, bool last) {
   job.last = last;
   if (last) job.packets = std::move(flow.packets);
   ++jobs_outstanding_;
+  budget_.Reserve(kFileJobBytes);
   submit_(std::move(job));
 }
 
@@ -498,7 +520,7 @@ void FlowTable::Settle(EndedFlow& flow, int64_t now_ns) {
   // forgotten the flow, because it paused or a SYN passed.
   if (flow.settled_ns != 0 && now_ns - flow.settled_ns < kSettledAgainNs) return;
   flow.settled_ns = now_ns;
-  kernel_.Settle(flow.key);
+  kernel_.Settle(flow.key, flow.cookie != 0);
 }
 
 void FlowTable::Remove(FlowEntry& entry) {
@@ -508,7 +530,7 @@ void FlowTable::Remove(FlowEntry& entry) {
     budget_.Release(sizeof(EndedFlow));
     delete static_cast<EndedFlow*>(&entry);
   } else {
-    budget_.Release(sizeof(Flow));
+    budget_.Release(flow_bytes_);
     delete static_cast<Flow*>(&entry);
   }
 }
@@ -574,7 +596,8 @@ void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
 void FlowTable::EvictEmbryonic() {
   while (stats_.embryonic.load(std::memory_order_relaxed) > options_.max_embryonic_flows ||
          embryonic_chunks_ * static_cast<int64_t>(kChunkBytes) > options_.max_embryonic_bytes) {
-    Drop(*static_cast<Flow*>(embryonic_.front()), PH_EVICTED, Afterwards::kForget);
+    AgeNode* oldest = embryonic_.empty() ? requested_.front() : embryonic_.front();
+    Drop(*static_cast<Flow*>(oldest), PH_EVICTED, Afterwards::kForget);
   }
 }
 
@@ -587,11 +610,13 @@ void FlowTable::FlushStreams() {
 
 void FlowTable::OnJobDone(FileJob job) {
   --jobs_outstanding_;
+  budget_.Release(kFileJobBytes);
   pool_.Free(std::move(job.records));
   if (job.last) books_.Count(job.packets, job.saved ? PH_SAVED : PH_WRITE_ERROR);
 }
 
 void FlowTable::FinishAll() {
+  embryonic_.Splice(requested_);
   while (AgeNode* oldest = embryonic_.front()) {
     Flow& flow = *static_cast<Flow*>(oldest);
     Drop(flow, ReasonToDrop(flow), Afterwards::kForget);

@@ -62,8 +62,8 @@ struct FlowOptions {
   int64_t flow_timeout_ns = 0;
   int64_t uuid_wait_ns = 0;
   uint32_t max_header_bytes = 0;
-  // Addresses that are no local ones.
-  HiddenEnds hidden = HiddenEnds::kNone;
+  // Hides the addresses that are no local ones. Null: none is hidden.
+  std::shared_ptr<const Anonymizer> anonymizer;
   bool stream = false;
   int64_t max_idle_bytes = 0;
   // In each shard; above them the oldest give way.
@@ -98,8 +98,9 @@ class KernelFlows {
  public:
   virtual ~KernelFlows() = default;
 
-  // No more records of the flow are wanted, until a SYN begins it anew.
-  virtual void Settle(const ph_flow_key& key) = 0;
+  // No more records of the flow are wanted, until a SYN begins it anew. Those that no local socket
+  // owns leave room for the others.
+  virtual void Settle(const ph_flow_key& key, bool is_owned) = 0;
 
   // They are wanted again.
   virtual void Unsettle(const ph_flow_key& key) = 0;
@@ -134,7 +135,11 @@ class FlowTable {
   // What must be added to monotonic time to get wall time; for flows that begin from now on.
   void set_wall_offset_ns(int64_t offset_ns) { wall_offset_ns_ = offset_ns; }
 
-  // Whose addresses are not anonymised; for flows that begin from now on.
+  // How long the host was suspended, while monotonic time stood still: for packets that come from
+  // now on. Within what readings of clocks differ by it stays as it is.
+  void set_suspended_ns(int64_t suspended_ns);
+
+  // Those that are not anonymised, for flows that begin from now on; without a call all are.
   void set_local_addresses(std::shared_ptr<const LocalAddresses> addresses) {
     local_addresses_ = std::move(addresses);
   }
@@ -206,6 +211,7 @@ class FlowTable {
 
   // Null when the budget is exhausted.
   std::unique_ptr<Flow> NewFlow(const Packet& packet);
+  bool IsLocal(const uint8_t* address) const;
   void InsertEmbryonic(std::unique_ptr<Flow> flow);
   void InsertEnded(std::unique_ptr<EndedFlow> flow);
   bool ShowsOwner(const Flow& flow, const Packet& packet) const;
@@ -244,6 +250,7 @@ class FlowTable {
   void EvictEmbryonic();
 
   const FlowOptions options_;
+  const int64_t flow_bytes_;  // that a flow takes, its records apart
   MemoryBudget& budget_;
   FlowLimit& limit_;
   Books& books_;
@@ -257,15 +264,18 @@ class FlowTable {
   RecentCookies finished_;  // of open sockets whose capture is over or was refused
   Announcements announcements_;
   IntrusiveList<AgeNode> embryonic_;
+  IntrusiveList<AgeNode> requested_;  // embryonic, and the host keeps a request for its socket
   IntrusiveList<AgeNode> capturing_;
   IntrusiveList<AgeNode> ended_;                                    // until pushed out
   IntrusiveList<AgeNode> ended_timed_;                              // with a timer
+  IntrusiveList<AgeNode> ended_strays_;                             // never owned
   absl::flat_hash_set<FlowEntry*, EntryHash, EntryEqual> entries_;  // owned
   int64_t embryonic_chunks_ = 0;
   int64_t jobs_outstanding_ = 0;
   uint64_t next_id_;
   int64_t latest_ns_ = 0;
   int64_t wall_offset_ns_ = 0;
+  int64_t suspended_ns_ = 0;
   std::shared_ptr<const LocalAddresses> local_addresses_;
 };
 

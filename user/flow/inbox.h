@@ -4,11 +4,10 @@
 #define PACKET_HEADERS_USER_FLOW_INBOX_H_
 
 #include <cstddef>
+#include <mutex>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "user/flow/announcements.h"
 
 namespace packet_headers {
@@ -19,23 +18,23 @@ class Inbox {
   explicit Inbox(size_t most) : most_(most) {}
 
   // Whether there was room.
-  bool TryPut(KeyedAnnouncement announcement) ABSL_LOCKS_EXCLUDED(mutex_) {
-    absl::MutexLock lock(&mutex_);
+  bool TryPut(KeyedAnnouncement announcement) {
+    const std::scoped_lock lock(mutex_);
     if (waiting_.size() >= most_) return false;
     waiting_.push_back(std::move(announcement));
     return true;
   }
 
   // All, oldest first.
-  std::vector<KeyedAnnouncement> Take() ABSL_LOCKS_EXCLUDED(mutex_) {
-    absl::MutexLock lock(&mutex_);
+  std::vector<KeyedAnnouncement> Take() {
+    const std::scoped_lock lock(mutex_);
     return std::exchange(waiting_, {});
   }
 
  private:
   const size_t most_;
-  absl::Mutex mutex_;
-  std::vector<KeyedAnnouncement> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;  // guards what follows
+  std::vector<KeyedAnnouncement> waiting_;
 };
 
 }  // namespace packet_headers

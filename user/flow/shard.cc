@@ -4,7 +4,9 @@
 #include <utility>
 #include <vector>
 
-#include "user/flow/clock.h"
+#include "absl/strings/str_cat.h"
+#include "user/base/clock.h"
+#include "user/base/named_thread.h"
 
 namespace packet_headers {
 namespace {
@@ -32,13 +34,14 @@ Shard::Shard(uint32_t index, const FlowOptions& options, RecordSource& source, M
     : stream_(options.stream),
       source_(source),
       inbox_(kMostInInbox),
+      heartbeat_(absl::StrCat("shard ", index)),
       local_addresses_(std::move(local_addresses)),
       table_(options, index, MonotonicNow(), budget, limit, books_, stats_, kernel,
              [this, &publisher](FileJob job) {
                job.done = &done_;
                publisher.Submit(std::move(job));
              }),
-      thread_([this] { Run(); }) {}
+      thread_(StartThread(heartbeat_.thread(), [this] { Run(); })) {}
 
 void Shard::Finish() {
   BeginToFinish();
@@ -61,30 +64,37 @@ void Shard::Run() {
   int64_t next_second_ns = 0;
   while (!finishing_.load(std::memory_order_acquire)) {
     source_.Wait(wait);
+    heartbeat_.Beat();
     // Before the drain: what came until now is then in the table.
     const int64_t now_ns = MonotonicNow();
     if (now_ns >= next_second_ns) {
       next_second_ns = now_ns + kSecondNs;
-      table_.set_wall_offset_ns(WallOffset());
       if (stream_) table_.FlushStreams();
     }
-    table_.set_local_addresses(local_addresses_.load());
+    table_.set_wall_offset_ns(WallOffset());
+    table_.set_suspended_ns(SuspendedTime());
+    table_.set_local_addresses(local_addresses());
     take_announcements();
     const size_t records = drain();
     const int64_t drained_ns = MonotonicNow();
-    table_.Advance(records < kMostInDrain ? now_ns : table_.latest_ns());
+    // What a record says of the time is not believed beyond the clock.
+    table_.Advance(records < kMostInDrain ? now_ns : std::min(table_.latest_ns(), drained_ns));
     timer_latency_.Add(MonotonicNow() - drained_ns);
     for (FileJob& job : done_.Take(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));
-    wait = records > 0 ? kShortestWait : std::min(wait * 2, kLongestWait);
+    // A drain that had to stop leaves no time to wait for a batch.
+    wait = records == kMostInDrain ? absl::ZeroDuration()
+           : records > 0           ? kShortestWait
+                                   : std::clamp(wait * 2, kShortestWait, kLongestWait);
   }
-  while (drain() > 0) {
-  }
+  while (drain() > 0) heartbeat_.Beat();
   take_announcements();
   table_.FinishAll();
   while (table_.jobs_outstanding() > 0) {
+    heartbeat_.Beat();
     for (FileJob& job : done_.WaitAndTake(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));
   }
   table_.Advance(MonotonicNow());
+  heartbeat_.Rest();
 }
 
 }  // namespace packet_headers

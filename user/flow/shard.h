@@ -7,8 +7,11 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <thread>
+#include <utility>
 
+#include "user/base/heartbeat.h"
 #include "user/flow/books.h"
 #include "user/flow/flow_table.h"
 #include "user/flow/inbox.h"
@@ -42,17 +45,26 @@ class Shard {
 
   // Any thread.
   void set_local_addresses(std::shared_ptr<const LocalAddresses> addresses) {
-    local_addresses_.store(std::move(addresses));
+    const std::scoped_lock lock(local_addresses_mutex_);
+    local_addresses_ = std::move(addresses);
   }
+
+  // Any thread. As Books has it.
+  void KeepBooksOf(std::shared_ptr<const Ifindexes> kept) { books_.KeepOnly(std::move(kept)); }
 
   // Any thread.
   const Books& books() const { return books_; }
   const FlowStats& stats() const { return stats_; }
   // Of looking through the timers.
   const LatencyHistogram& timer_latency() const { return timer_latency_; }
+  const Heartbeat& heartbeat() const { return heartbeat_; }
 
  private:
   void Run();
+  std::shared_ptr<const LocalAddresses> local_addresses() {
+    const std::scoped_lock lock(local_addresses_mutex_);
+    return local_addresses_;
+  }
 
   const bool stream_;
   RecordSource& source_;
@@ -61,8 +73,10 @@ class Shard {
   LatencyHistogram timer_latency_;
   FileJobQueue done_;
   Inbox inbox_;
+  Heartbeat heartbeat_;
   std::atomic<bool> finishing_{false};
-  std::atomic<std::shared_ptr<const LocalAddresses>> local_addresses_;
+  std::mutex local_addresses_mutex_;  // guards what follows
+  std::shared_ptr<const LocalAddresses> local_addresses_;
   FlowTable table_;  // the thread's
   std::thread thread_;
 };
