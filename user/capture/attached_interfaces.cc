@@ -8,6 +8,8 @@
 namespace packet_headers {
 namespace {
 
+constexpr size_t kMostClosed = 256;
+
 void Add(const CountersByDirection& from, CountersByDirection& to) {
   for (int direction = 0; direction < PH_DIRECTIONS; ++direction) {
     for (int counter = 0; counter < PH_COUNTERS; ++counter) {
@@ -18,14 +20,15 @@ void Add(const CountersByDirection& from, CountersByDirection& to) {
 
 }  // namespace
 
-absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all) {
+absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all,
+                                        bool has_more_rights) {
   const std::vector<NetworkInterface> selected = SelectInterfaces(all, names_);
   const auto contains = [](const std::vector<NetworkInterface>& interfaces, uint32_t ifindex) {
     return std::any_of(interfaces.begin(), interfaces.end(),
                        [ifindex](const auto& other) { return other.ifindex == ifindex; });
   };
 
-  absl::MutexLock lock(&mutex_);
+  const std::scoped_lock lock(mutex_);
   std::vector<uint32_t> vanished;
   for (auto& [ifindex, interface] : interfaces_) {
     const auto now = std::find_if(all.begin(), all.end(), [ifindex = ifindex](const auto& other) {
@@ -34,7 +37,7 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
     if (now != all.end()) interface.name = now->name;
     // One that went down stays attached: it may come up again, and nothing is lost meanwhile.
     const bool stays = now != all.end() && (!now->is_up || contains(selected, ifindex));
-    if (!stays) vanished.push_back(ifindex);
+    if (!stays || !IsAttached(interface)) vanished.push_back(ifindex);
   }
   for (const uint32_t ifindex : vanished) LetGo(ifindex);
   absl::erase_if(failed_, [&](uint32_t ifindex) { return !contains(selected, ifindex); });
@@ -44,8 +47,10 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
     if (interfaces_.contains(interface.ifindex)) continue;
     absl::StatusOr<Attachment> attachment = engine_.Attach(interface);
     if (!attachment.ok()) {
-      CloseBooks(interface.ifindex);
-      status.Update(attachment.status());
+      CloseBooks(interface.ifindex, {});
+      const bool lacks_rights = absl::IsPermissionDenied(attachment.status());
+      if (status.ok() || lacks_rights) status = attachment.status();
+      if (lacks_rights && has_more_rights) continue;
       if (failed_.insert(interface.ifindex).second) {
         spdlog::warn("not capturing on {}, trying again: {}", interface.name,
                      std::string(attachment.status().message()));
@@ -56,27 +61,72 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
     spdlog::info("attached to {} (ifindex {}): ingress {}, egress {}", interface.name,
                  interface.ifindex, HookName(attachment->ingress_hook),
                  HookName(attachment->egress_hook));
-    interfaces_.emplace(interface.ifindex, Interface{interface.name, *std::move(attachment)});
+    interfaces_.emplace(interface.ifindex, Interface{interface.name, *std::move(attachment),
+                                                     ReopenBooks(interface.ifindex)});
   }
   return status;
+}
+
+bool AttachedInterfaces::IsAttached(Interface& interface) {
+  const auto is = [&interface](HookLink::State state) {
+    const Attachment& attachment = interface.attachment;
+    return attachment.ingress->state() == state ||
+           (attachment.egress != nullptr && attachment.egress->state() == state);
+  };
+  if (is(HookLink::State::kGone)) {
+    spdlog::warn("our programs at {} were detached by somebody else", interface.name);
+    return false;
+  }
+  const bool is_taken = is(HookLink::State::kTaken);
+  if (is_taken && !interface.is_taken) {
+    spdlog::warn("another packet-headers took our place at {}: not capturing there while it does",
+                 interface.name);
+  }
+  interface.is_taken = is_taken;
+  return true;
 }
 
 void AttachedInterfaces::LetGo(uint32_t ifindex) {
   const auto interface = interfaces_.find(ifindex);
   const std::string name = std::move(interface->second.name);
+  const CountersByDirection earlier = interface->second.earlier;
   interfaces_.erase(interface);
-  CloseBooks(ifindex);
+  CloseBooks(ifindex, earlier);
   spdlog::info("let go of {} (ifindex {})", name, ifindex);
 }
 
-void AttachedInterfaces::CloseBooks(uint32_t ifindex) {
+void AttachedInterfaces::CloseBooks(uint32_t ifindex, const CountersByDirection& earlier) {
   engine_.AwaitDetached();
-  Add(engine_.ReadKernelCounters(ifindex), gone_);
+  CountersByDirection counters = engine_.ReadKernelCounters(ifindex);
   engine_.ForgetKernelCounters(ifindex);
+  Add(earlier, counters);
+  const auto [closed, is_new] = closed_.try_emplace(ifindex);
+  Add(counters, closed->second);
+  if (!is_new) return;
+  closed_order_.push_back(ifindex);
+  if (closed_order_.size() > kMostClosed) Add(ReopenBooks(closed_order_.front()), gone_);
+}
+
+CountersByDirection AttachedInterfaces::ReopenBooks(uint32_t ifindex) {
+  const auto closed = closed_.find(ifindex);
+  if (closed == closed_.end()) return {};
+  const CountersByDirection counters = closed->second;
+  closed_.erase(closed);
+  std::erase(closed_order_, ifindex);
+  return counters;
+}
+
+Ifindexes AttachedInterfaces::WithBooks(const std::vector<NetworkInterface>& all) const {
+  const std::scoped_lock lock(mutex_);
+  Ifindexes ifindexes;
+  for (const NetworkInterface& interface : all) ifindexes.insert(interface.ifindex);
+  for (const auto& [ifindex, interface] : interfaces_) ifindexes.insert(ifindex);
+  for (const auto& [ifindex, counters] : closed_) ifindexes.insert(ifindex);
+  return ifindexes;
 }
 
 void AttachedInterfaces::DetachAll() {
-  absl::MutexLock lock(&mutex_);
+  const std::scoped_lock lock(mutex_);
   for (auto& [ifindex, interface] : interfaces_) {
     interface.attachment.egress = nullptr;
     interface.attachment.ingress = nullptr;
@@ -85,9 +135,10 @@ void AttachedInterfaces::DetachAll() {
 }
 
 std::vector<AttachedInterfaces::Status> AttachedInterfaces::Attached() const {
-  absl::MutexLock lock(&mutex_);
+  const std::scoped_lock lock(mutex_);
   std::vector<Status> attached;
   for (const auto& [ifindex, interface] : interfaces_) {
+    if (interface.is_taken) continue;
     attached.push_back(
         {interface.name, interface.attachment.ingress_hook, interface.attachment.egress_hook});
   }
@@ -96,16 +147,20 @@ std::vector<AttachedInterfaces::Status> AttachedInterfaces::Attached() const {
 
 absl::btree_map<std::string, CountersByDirection> AttachedInterfaces::Join(
     const absl::flat_hash_map<uint32_t, CountersByDirection>& user) const {
-  absl::MutexLock lock(&mutex_);
+  const std::scoped_lock lock(mutex_);
   absl::btree_map<std::string, CountersByDirection> books;
-  for (const auto& [ifindex, interface] : interfaces_) {
-    Add(engine_.ReadKernelCounters(ifindex), books[interface.name]);
-  }
-  if (gone_ != CountersByDirection{}) Add(gone_, books[kGoneInterfaces]);
-  for (const auto& [ifindex, counters] : user) {
+  const auto add = [&](uint32_t ifindex, const CountersByDirection& counters) {
+    if (counters == CountersByDirection{}) return;
     const auto interface = interfaces_.find(ifindex);
     Add(counters, books[interface != interfaces_.end() ? interface->second.name : kGoneInterfaces]);
+  };
+  for (const auto& [ifindex, interface] : interfaces_) {
+    Add(interface.earlier, books[interface.name]);
+    Add(engine_.ReadKernelCounters(ifindex), books[interface.name]);
   }
+  for (const auto& [ifindex, counters] : closed_) add(ifindex, counters);
+  for (const auto& [ifindex, counters] : user) add(ifindex, counters);
+  add(Books::kOthers, gone_);
   return books;
 }
 

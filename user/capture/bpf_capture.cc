@@ -14,10 +14,12 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "packet_headers/kernel_config.h"
+#include "spdlog/spdlog.h"
 #include "user/capture/bpf_ring.h"
 
 // Behind the contract, whose types it uses.
@@ -26,18 +28,34 @@
 namespace packet_headers {
 namespace {
 
-// What libbpf said last, for the error that it leads to. Only the main thread loads.
-std::string& LastWarning() {
-  static std::string* const warning = new std::string;
-  return *warning;
+// What libbpf said of the failure, for the error that it leads to. Only the main thread loads.
+std::string& Warnings() {
+  static std::string* const warnings = new std::string;
+  return *warnings;
 }
 
 int KeepWarning(libbpf_print_level level, const char* format, va_list arguments) {
   if (level != LIBBPF_WARN) return 0;
-  char line[512];
-  std::vsnprintf(line, sizeof(line), format, arguments);
-  LastWarning() = std::string(absl::StripAsciiWhitespace(line));
+  va_list again;
+  va_copy(again, arguments);
+  std::string text(std::vsnprintf(nullptr, 0, format, again), '\0');
+  va_end(again);
+  std::vsnprintf(text.data(), text.size() + 1, format, arguments);
+  Warnings() += text;
   return 0;
+}
+
+// Of all that was said: which program it was, which comes first, and why, which is the last that
+// the verifier says before its statistics.
+std::string WhyNotLoaded() {
+  const std::vector<std::string> lines = absl::StrSplit(Warnings(), '\n', absl::SkipEmpty());
+  if (lines.empty()) return "nothing";
+  for (size_t i = 1; i < lines.size(); ++i) {
+    if (absl::StartsWith(lines[i], "processed ")) {
+      return absl::StrCat(lines[0], ": ", lines[i - 1]);
+    }
+  }
+  return lines[0];
 }
 
 int64_t RingBytes(int64_t at_least) {
@@ -49,11 +67,13 @@ absl::Status LoadError(int error) {
   if (error == EPERM) {
     return absl::PermissionDeniedError(
         "load the BPF programs: not permitted (they need CAP_BPF and CAP_NET_ADMIN: run as root, "
-        "or give both to the process)");
+        "or give both to the process, and before Linux 5.11 an unlimited RLIMIT_MEMLOCK)");
   }
   return absl::ErrnoToStatus(
-      error, absl::StrCat("load the BPF programs (they need Linux 5.10 or newer); libbpf says: ",
-                          LastWarning()));
+      error, absl::StrCat(
+                 "load the BPF programs (they need Linux 5.10 or newer, and before 6.1 CAP_PERFMON "
+                 "as well); libbpf says: ",
+                 WhyNotLoaded()));
 }
 
 // Hooks in the order in which they are tried.
@@ -88,7 +108,11 @@ BpfCapture::~BpfCapture() { packet_headers_bpf::destroy(skeleton_); }
 absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards, int64_t ring_bytes,
                                                              CaptureHook hook,
                                                              const ph_hash_seed& hash_seed) {
+  Warnings().clear();
   libbpf_set_print(KeepWarning);
+  // libbpf remembers the number: KernelCounters can rely on it from now on.
+  const int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0) return absl::ErrnoToStatus(-cpus, "learn how many CPUs there can be");
   packet_headers_bpf* skeleton = packet_headers_bpf::open();
   if (skeleton == nullptr) return LoadError(errno);
   const bool has_xdp =
@@ -101,14 +125,15 @@ absl::StatusOr<std::unique_ptr<BpfCapture>> BpfCapture::Load(uint32_t shards, in
   config.hash_seed = hash_seed;
   config.shards = shards;
   config.wakeup_bytes = static_cast<uint32_t>(capture->ring_bytes_ / 2);
-  config.shed_bytes = static_cast<uint32_t>(capture->ring_bytes_ / 8 * 7);
+  config.shed_bytes = static_cast<uint32_t>(capture->ring_bytes_ / 4 * 3);
   bpf_map__set_max_entries(skeleton->maps.ph_rings, shards);
   const int error = packet_headers_bpf::load(skeleton);
+  libbpf_set_print(nullptr);  // what follows tells by its errors
   if (error != 0) return LoadError(-error);
   capture->counters_.emplace(bpf_map__fd(skeleton->maps.ph_counters),
                              bpf_map__fd(skeleton->maps.ph_counters_2nd));
   capture->settled_flows_.emplace(bpf_map__fd(skeleton->maps.ph_settled),
-                                  &skeleton->bss->any_settled);
+                                  &skeleton->bss->any_settled, hash_seed);
   const absl::Status status = capture->MakeRings(shards);
   if (!status.ok()) return status;
   return capture;
@@ -180,6 +205,11 @@ absl::StatusOr<Attachment> BpfCapture::Attach(const NetworkInterface& interface)
         failures.emplace_back(link.status().message());
         last_failure = link.status();
         continue;
+      }
+      // An older kernel without TCX is nothing to tell of.
+      if (direction == PH_INGRESS && hook != Hook::kXdp && !failures.empty() &&
+          HooksToTry(interface, hook_, direction, has_xdp_)[0] == Hook::kXdp) {
+        spdlog::info("{} instead: {}", HookName(hook), failures[0]);
       }
       (direction == PH_INGRESS ? attachment.ingress_hook : attachment.egress_hook) = hook;
       (direction == PH_INGRESS ? attachment.ingress : attachment.egress) = *std::move(link);

@@ -33,6 +33,7 @@ class BpfCapture : public CaptureEngine {
 
   uint32_t shards() const override { return static_cast<uint32_t>(rings_.size()); }
   bool sees_cookies() const override { return true; }
+  bool uses_bpf() const override { return true; }
   RecordSource& source(uint32_t shard) override;
   KernelFlows& kernel_flows() override { return *settled_flows_; }
 
@@ -43,6 +44,7 @@ class BpfCapture : public CaptureEngine {
   void ForgetKernelCounters(uint32_t ifindex) override;
   // All is counted in the kernel.
   void AddTo(absl::flat_hash_map<uint32_t, CountersByDirection>&) const override {}
+  void KeepBooksOf(std::shared_ptr<const Ifindexes>) override {}
 
   void Sweep(int64_t now_ns, int64_t idle_ns) override { settled_flows_->Sweep(now_ns, idle_ns); }
   int64_t settled_flows() const override { return settled_flows_->count(); }

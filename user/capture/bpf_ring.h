@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "user/base/unique_fd.h"
 #include "user/flow/record_source.h"
-#include "user/output/unique_fd.h"
 
 struct ring_buffer;
 

@@ -34,6 +34,9 @@ class CaptureEngine {
   // Whether each packet that a local socket sends tells its cookie. If not, some do.
   virtual bool sees_cookies() const = 0;
 
+  // Whether programs in the kernel capture, else packet sockets.
+  virtual bool uses_bpf() const = 0;
+
   // The records of a shard; its thread's, and gone with this object.
   virtual RecordSource& source(uint32_t shard) = 0;
 
@@ -54,6 +57,9 @@ class CaptureEngine {
 
   // Adds what the engine itself has counted in user space, by ifindex. Any thread.
   virtual void AddTo(absl::flat_hash_map<uint32_t, CountersByDirection>& totals) const = 0;
+
+  // Of which interfaces it is to keep what it counts in user space; as Books has it. Any thread.
+  virtual void KeepBooksOf(std::shared_ptr<const Ifindexes> kept) = 0;
 
   // To be called every few seconds from the main thread. Settled flows that sent nothing for
   // `idle_ns` are forgotten.

@@ -14,7 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "user/capture/frame_record.h"
-#include "user/capture/unpacked_file.h"
+#include "user/output/unpacked_file.h"
 
 namespace packet_headers {
 

@@ -20,6 +20,14 @@ bool RemoteComesFirst(const ph_flow_key& key) {
 
 }  // namespace
 
+ph_flow_key FirstEndLocal(ph_flow_key key) {
+  if (RemoteComesFirst(key)) {
+    std::swap(key.local_addr, key.remote_addr);
+    std::swap(key.local_port_be, key.remote_port_be);
+  }
+  return key;
+}
+
 std::optional<FrameFormat> FrameFormatOf(int link_type) {
   switch (link_type) {
     case DLT_EN10MB:
@@ -78,12 +86,8 @@ ph_counter FrameRecord::ReadEitherWay(const Frame& frame) {
   const ph_counter counter = Locate(frame, located);
   if (counter != PH_CAPTURED) return counter;
   if (!ph_read_key(located.frame, &located.headers, PH_EGRESS, &key_)) return PH_TRUNCATED;
-  ph_direction direction = PH_EGRESS;
-  if (RemoteComesFirst(key_)) {
-    direction = PH_INGRESS;
-    std::swap(key_.local_addr, key_.remote_addr);
-    std::swap(key_.local_port_be, key_.remote_port_be);
-  }
+  const ph_direction direction = RemoteComesFirst(key_) ? PH_INGRESS : PH_EGRESS;
+  key_ = FirstEndLocal(key_);
   Fill(located, frame.format.link_layer, direction);
   return PH_CAPTURED;
 }

@@ -34,6 +34,10 @@ struct Frame {
   FrameFormat format;
 };
 
+// The key with that end as the local one whose address and port come first: for captures, which
+// don't tell which end is the host's own.
+ph_flow_key FirstEndLocal(ph_flow_key key);
+
 // Makes the record of one frame after the other. One thread.
 class FrameRecord {
  public:

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "packet_headers/contract.h"
 #include "user/capture/network_interface.h"
 
@@ -22,8 +23,20 @@ const char* HookName(Hook hook);
 // of others are never replaced.
 class HookLink {
  public:
+  enum class State {
+    kAttached,
+    kGone,   // somebody else, or the end of the interface, took it away
+    kTaken,  // another process of ours took its place
+  };
+
   virtual ~HookLink() = default;
+
+  virtual State state() const { return State::kAttached; }
 };
+
+// Tells of the programs of others in the TCX chains of these interfaces, which all work beside
+// ours. Needs CAP_NET_ADMIN, which attaching doesn't, and tells nothing without.
+void TellWhoSharesHooks(absl::Span<const NetworkInterface> interfaces);
 
 // Attaches the program of `program_fd`, of the type that the hook takes; XDP means the driver's own
 // (never generic) and ingress.

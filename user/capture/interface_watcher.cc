@@ -169,7 +169,8 @@ absl::StatusOr<InterfaceWatcher::Socket> InterfaceWatcher::OpenSocket(unsigned g
 }
 
 absl::StatusOr<std::unique_ptr<InterfaceWatcher>> InterfaceWatcher::Open() {
-  absl::StatusOr<Socket> events = OpenSocket(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
+  absl::StatusOr<Socket> events =
+      OpenSocket(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_TC);
   if (!events.ok()) return events.status();
   fcntl(mnl_socket_get_fd(events->get()), F_SETFL, O_NONBLOCK);
   return std::unique_ptr<InterfaceWatcher>(new InterfaceWatcher(*std::move(events)));

@@ -21,7 +21,7 @@ class InterfaceWatcher {
  public:
   static absl::StatusOr<std::unique_ptr<InterfaceWatcher>> Open();
 
-  // Becomes readable when an interface or an address came, went or changed.
+  // Becomes readable when an interface, an address or a TC filter came, went or changed.
   int fd() const;
 
   // Reads the notifications away; what changed is found by listing anew, since notifications can

@@ -11,9 +11,9 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "user/base/clock.h"
 #include "user/capture/frame_record.h"
 #include "user/capture/pcap_tap.h"
-#include "user/flow/clock.h"
 
 namespace packet_headers {
 namespace {
@@ -86,8 +86,10 @@ PcapCapture::PcapCapture(const ph_hash_seed& seed, int64_t buffer_bytes,
       buffer_bytes_(buffer_bytes),
       owners_(std::move(owners)),
       arrived_(std::move(arrived)),
-      cache_(kMostOwners, [this](const ph_flow_key& key,
-                                 uint32_t ifindex) { return owners_->CookieOf(key, ifindex); }),
+      cache_(kMostOwners, seed,
+             [this](const ph_flow_key& key, uint32_t ifindex) {
+               return owners_->CookieOf(key, ifindex);
+             }),
       polled_{{arrived_.get(), POLLIN, 0}} {}
 
 PcapCapture::~PcapCapture() = default;
@@ -119,7 +121,7 @@ absl::StatusOr<std::unique_ptr<HookLink>> PcapCapture::AttachTap(
   tap->next = tap->records.size();
   tap->directions = std::move(directions);
   auto link = std::make_unique<Link>(tap.get(), open_taps_);
-  absl::MutexLock lock(&mutex_);
+  const std::scoped_lock lock(mutex_);
   arrivals_.push_back(std::move(tap));
   eventfd_write(arrived_.get(), 1);
   return link;
@@ -128,14 +130,14 @@ absl::StatusOr<std::unique_ptr<HookLink>> PcapCapture::AttachTap(
 void PcapCapture::Sweep(int64_t, int64_t) {
   // Closing waits for the kernel, which the shard's thread had better not.
   std::vector<std::unique_ptr<Tap>> closing;
-  absl::MutexLock lock(&mutex_);
+  const std::scoped_lock lock(mutex_);
   closing.swap(retired_);
 }
 
 void PcapCapture::TakeArrivals() {
   std::vector<std::unique_ptr<Tap>> arrivals;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::scoped_lock lock(mutex_);
     if (arrivals_.empty()) return;
     arrivals.swap(arrivals_);
     eventfd_t count;
@@ -257,7 +259,7 @@ void PcapCapture::Retire() {
       continue;
     }
     CountDropped(*taps_[i]);
-    absl::MutexLock lock(&mutex_);
+    const std::scoped_lock lock(mutex_);
     retired_.push_back(std::move(taps_[i]));
     taps_.erase(taps_.begin() + i);
     polled_.erase(polled_.begin() + i + 1);

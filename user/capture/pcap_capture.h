@@ -8,20 +8,19 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "packet_headers/flow_key.h"
+#include "user/base/unique_fd.h"
 #include "user/capture/capture_engine.h"
 #include "user/flow/books.h"
 #include "user/flow/record_source.h"
 #include "user/identity/owner_cache.h"
 #include "user/identity/socket_owners.h"
-#include "user/output/unique_fd.h"
 
 namespace packet_headers {
 
@@ -39,12 +38,12 @@ class PcapCapture : public CaptureEngine, private RecordSource, private KernelFl
   uint32_t shards() const override { return 1; }
   // Not where a socket was gone before it was asked for; then TakeOwners() may tell.
   bool sees_cookies() const override { return false; }
+  bool uses_bpf() const override { return false; }
   RecordSource& source(uint32_t) override { return *this; }
   KernelFlows& kernel_flows() override { return *this; }
 
   // Unavailable of an interface that is down.
-  absl::StatusOr<Attachment> Attach(const NetworkInterface& interface) override
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<Attachment> Attach(const NetworkInterface& interface) override;
   // The end of an attachment has waited already.
   void AwaitDetached() override {}
 
@@ -54,8 +53,11 @@ class PcapCapture : public CaptureEngine, private RecordSource, private KernelFl
   void AddTo(absl::flat_hash_map<uint32_t, CountersByDirection>& totals) const override {
     books_.AddTo(totals);
   }
+  void KeepBooksOf(std::shared_ptr<const Ifindexes> kept) override {
+    books_.KeepOnly(std::move(kept));
+  }
 
-  void Sweep(int64_t now_ns, int64_t idle_ns) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void Sweep(int64_t now_ns, int64_t idle_ns) override;
 
   int64_t settled_flows() const override { return 0; }
   int64_t buffer_bytes() const override { return buffer_bytes_; }
@@ -72,18 +74,16 @@ class PcapCapture : public CaptureEngine, private RecordSource, private KernelFl
               UniqueFd arrived);
 
   absl::StatusOr<std::unique_ptr<HookLink>> AttachTap(const NetworkInterface& interface,
-                                                      std::vector<ph_direction> directions)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+                                                      std::vector<ph_direction> directions);
 
   // The thread of the shard.
   void Wait(absl::Duration most) override;
-  size_t Drain(size_t most, absl::FunctionRef<void(const void*, size_t)> use) override
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  size_t Drain(size_t most, absl::FunctionRef<void(const void*, size_t)> use) override;
   std::vector<FlowOwner> TakeOwners() override { return std::exchange(late_owners_, {}); }
-  void Settle(const ph_flow_key&) override {}
+  void Settle(const ph_flow_key&, bool) override {}
   void Unsettle(const ph_flow_key&) override {}
 
-  void TakeArrivals() ABSL_LOCKS_EXCLUDED(mutex_);
+  void TakeArrivals();
   void ReadDepartures();
   void FollowWallClock(int64_t now_ns);
   // Reads on to the tap's next record, or to its end for this round.
@@ -91,7 +91,7 @@ class PcapCapture : public CaptureEngine, private RecordSource, private KernelFl
   void Use(Tap& tap, absl::FunctionRef<void(const void*, size_t)> use);
   void CountDropped(Tap& tap);
   // Those that were stopped and read to their end.
-  void Retire() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Retire();
 
   const ph_hash_seed seed_;
   const int64_t buffer_bytes_;
@@ -101,9 +101,9 @@ class PcapCapture : public CaptureEngine, private RecordSource, private KernelFl
   std::atomic<int64_t> drained_bytes_{0};
   int64_t open_taps_ = 0;  // the main thread's
 
-  absl::Mutex mutex_;
-  std::vector<std::unique_ptr<Tap>> arrivals_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::unique_ptr<Tap>> retired_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;  // guards what follows
+  std::vector<std::unique_ptr<Tap>> arrivals_;
+  std::vector<std::unique_ptr<Tap>> retired_;
 
   // The thread of the shard.
   OwnerCache cache_;

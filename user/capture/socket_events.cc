@@ -12,8 +12,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "user/base/unique_fd.h"
 #include "user/capture/bpf_ring.h"
-#include "user/output/unique_fd.h"
 
 // Behind the contract, whose types it uses.
 #include "socket_events.skel.h"
