@@ -14,7 +14,8 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "user/flow/clock.h"
+#include "user/base/clock.h"
+#include "user/base/named_thread.h"
 #include "user/identity/line_splitter.h"
 
 namespace packet_headers {
@@ -26,15 +27,6 @@ constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 // Only the client's thread adds: no locked instruction.
 void Add(std::atomic<uint64_t>& counter, uint64_t count) {
   counter.store(counter.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
-}
-
-std::string DescribePeer(const UniqueFd& socket) {
-  ucred peer = {};
-  socklen_t size = sizeof(peer);
-  if (getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
-    return absl::StrCat("somebody unknown (", std::strerror(errno), ")");
-  }
-  return absl::StrCat("pid ", peer.pid, ", uid ", peer.uid, ", gid ", peer.gid);
 }
 
 }  // namespace
@@ -65,7 +57,7 @@ EventClient::EventClient(const sockaddr_un& address, OnOpen on_open, RetryWaits 
       buffer_(kReadBytes),
       wait_(waits.first),
       random_(static_cast<uint32_t>(MonotonicNow())),
-      thread_([this] { Run(); }) {}
+      thread_(StartThread(heartbeat_.thread(), [this] { Run(); })) {}
 
 EventClient::~EventClient() {
   eventfd_write(stop_.get(), 1);
@@ -78,14 +70,15 @@ void EventClient::Run() {
                         MonotonicNow());
   };
   do {
-    const absl::StatusOr<UniqueFd> socket = Connect();
+    UnixPeer server;
+    const absl::StatusOr<UniqueFd> socket = Connect(server);
     if (!socket.ok()) {
       say(spdlog::level::warn, absl::StrCat(socket.status().message(), "; trying again"));
       continue;
     }
     Add(stats_.connects, 1);
     stats_.connected.store(true, std::memory_order_relaxed);
-    say(spdlog::level::info, absl::StrCat("connected to ", DescribePeer(*socket)));
+    say(spdlog::level::info, absl::StrCat("connected to ", server.Describe()));
     const std::optional<std::string> end = ReadAll(*socket);
     stats_.connected.store(false, std::memory_order_relaxed);
     if (!end.has_value()) return;
@@ -93,13 +86,18 @@ void EventClient::Run() {
   } while (Wait(/*fd=*/-1, MonotonicNow() + NextWaitNs()));
 }
 
-absl::StatusOr<UniqueFd> EventClient::Connect() {
+absl::StatusOr<UniqueFd> EventClient::Connect(UnixPeer& server) {
   // Not to wait for a server that does not accept.
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid() ||
       connect(fd.get(), reinterpret_cast<const sockaddr*>(&address_), sizeof(address_)) != 0) {
     return absl::ErrnoToStatus(errno, "connect");
   }
+  const absl::StatusOr<UnixPeer> peer = PeerOf(fd.get());
+  if (!peer.ok()) return peer.status();
+  server = *peer;
+  const absl::Status status = CheckServer(server, address_.sun_path, geteuid());
+  if (!status.ok()) return status;
   return fd;
 }
 
@@ -156,15 +154,15 @@ int64_t EventClient::NextWaitNs() {
 bool EventClient::Wait(int fd, int64_t until_ns) {
   pollfd events[] = {{stop_.get(), POLLIN, 0}, {fd, POLLIN, 0}};
   for (;;) {
+    heartbeat_.Beat();
     const int64_t now_ns = MonotonicNow();
     connection_log_.CatchUp(now_ns);
     bad_event_log_.CatchUp(now_ns);
-    const int64_t wake_ns = std::min({until_ns, connection_log_.due_ns(), bad_event_log_.due_ns()});
+    const int64_t wake_ns = std::min({until_ns, connection_log_.due_ns(), bad_event_log_.due_ns(),
+                                      now_ns + kLongestTurnMs * int64_t{1'000'000}});
     const absl::Duration left = absl::Nanoseconds(std::max<int64_t>(wake_ns - now_ns, 0));
     const timespec timeout = absl::ToTimespec(left);
-    if (ppoll(events, std::size(events), wake_ns == kNever ? nullptr : &timeout, nullptr) > 0) {
-      return events[0].revents == 0;
-    }
+    if (ppoll(events, std::size(events), &timeout, nullptr) > 0) return events[0].revents == 0;
     if (MonotonicNow() >= until_ns) return true;
   }
 }

@@ -21,10 +21,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "user/base/heartbeat.h"
+#include "user/base/paced_log.h"
+#include "user/base/unique_fd.h"
 #include "user/flow/announcement.h"
-#include "user/identity/paced_log.h"
 #include "user/identity/socket_event.h"
-#include "user/output/unique_fd.h"
+#include "user/identity/unix_peer.h"
 
 namespace packet_headers {
 
@@ -45,8 +47,9 @@ struct RetryWaits {
 };
 
 // Owns one thread, which reads all that tcp-info sends as fast as it comes: tcp-info waits for its
-// slowest client. A socket that is not there, or no longer, is tried again until it is. Nothing
-// that comes through it ends the client.
+// slowest client. A socket that is not there, or no longer, or that is served by somebody who could
+// forge names (CheckServer()), is tried again until it is. Nothing that comes through it ends the
+// client.
 class EventClient {
  public:
   // Gets each open, in the client's thread. Must not block.
@@ -62,12 +65,14 @@ class EventClient {
   ~EventClient();
 
   const EventClientStats& stats() const { return stats_; }
+  const Heartbeat& heartbeat() const { return heartbeat_; }
 
  private:
   EventClient(const sockaddr_un& address, OnOpen on_open, RetryWaits waits, UniqueFd stop);
 
   void Run();
-  absl::StatusOr<UniqueFd> Connect();
+  // Sets `server` to who serves the socket.
+  absl::StatusOr<UniqueFd> Connect(UnixPeer& server);
   std::optional<std::string> ReadAll(const UniqueFd& socket);
   void OnLine(absl::string_view line);
   void OnBadEvent(BadEvent reason, uint64_t count = 1);
@@ -79,6 +84,7 @@ class EventClient {
   const RetryWaits waits_;
   const UniqueFd stop_;  // an eventfd: readable when the thread is to end
   EventClientStats stats_;
+  Heartbeat heartbeat_{"event client"};
 
   // The thread's.
   std::vector<char> buffer_;

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,15 +16,17 @@
 #include "absl/time/civil_time.h"
 #include "absl/time/time.h"
 #include "spdlog/spdlog.h"
+#include "user/base/clock.h"
+#include "user/base/descriptors.h"
+#include "user/base/named_thread.h"
 #include "user/flow/announcement.h"
-#include "user/flow/clock.h"
 #include "user/identity/socket_event.h"
 #include "user/identity/uuid.h"
 
 namespace packet_headers {
 namespace {
 
-constexpr int kTickMs = 1000;
+constexpr int64_t kTickNs = 1'000'000'000;
 
 // In one round, so that no client waits for long.
 constexpr size_t kMaxEvents = 256;
@@ -44,12 +47,7 @@ bool IsLocal(const __u8 (&address)[16]) {
          IN6_IS_ADDR_MULTICAST(&ipv6) || IN6_IS_ADDR_UNSPECIFIED(&ipv6);
 }
 
-std::string PeerName(int socket) {
-  ucred peer = {};
-  socklen_t size = sizeof(peer);
-  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return "pid ?";
-  return absl::StrCat("pid ", peer.pid, ", uid ", peer.uid);
-}
+bool IsPrivileged(uid_t uid) { return uid == 0 || uid == geteuid(); }
 
 bool IsPassing(int error) { return error == EAGAIN || error == EINTR; }
 
@@ -72,25 +70,24 @@ void EventServer::Stream::Forget(uint64_t before) {
   forgotten_ = before;
 }
 
-absl::StatusOr<std::unique_ptr<EventServer>> EventServer::Start(const std::string& path,
-                                                                const UuidPrefix& uuid_prefix,
-                                                                SocketEventSource& source) {
-  absl::StatusOr<std::unique_ptr<UnixListener>> listener = UnixListener::Listen(path);
-  if (!listener.ok()) return listener.status();
+absl::StatusOr<std::unique_ptr<EventServer>> EventServer::Start(
+    std::unique_ptr<UnixListener> listener, const UuidPrefix& uuid_prefix,
+    SocketEventSource& source) {
   UniqueFd stop(eventfd(0, EFD_CLOEXEC));
   if (!stop.valid()) return absl::ErrnoToStatus(errno, "make an eventfd");
-  spdlog::info("event socket: serving {}", path);
+  spdlog::info("event socket: serving {}", listener->path());
   return std::unique_ptr<EventServer>(
-      new EventServer(*std::move(listener), std::move(stop), uuid_prefix, source));
+      new EventServer(std::move(listener), std::move(stop), uuid_prefix, source));
 }
 
 EventServer::EventServer(std::unique_ptr<UnixListener> listener, UniqueFd stop,
                          const UuidPrefix& uuid_prefix, SocketEventSource& source)
     : listener_(std::move(listener)),
       stop_(std::move(stop)),
+      max_clients_(DescriptorsForClients(kMaxClients)),
       uuid_prefix_(uuid_prefix),
       source_(source),
-      thread_([this] { Run(); }) {}
+      thread_(StartThread(heartbeat_.thread(), [this] { Run(); })) {}
 
 EventServer::~EventServer() {
   eventfd_write(stop_.get(), 1);
@@ -108,7 +105,8 @@ void EventServer::Run() {
       const int wanted = (client.is_silent ? 0 : POLLIN) | (client.is_full ? POLLOUT : 0);
       waiting.push_back({client.socket.get(), static_cast<short>(wanted), 0});
     }
-    poll(waiting.data(), waiting.size(), kTickMs);
+    poll(waiting.data(), waiting.size(), kLongestTurnMs);
+    heartbeat_.Beat();
     if (waiting[0].revents != 0) return;
     now_ns_ = MonotonicNow();
     if (now_ns_ >= next_tick_ns_) Tick();
@@ -129,7 +127,7 @@ void EventServer::Run() {
 }
 
 void EventServer::Tick() {
-  next_tick_ns_ = now_ns_ + kTickMs * int64_t{1'000'000};
+  next_tick_ns_ = now_ns_ + kTickNs;
   wall_offset_ns_ = WallOffset();
   stats_.lost.store(source_.lost(), std::memory_order_relaxed);
   can_accept_ = true;
@@ -167,18 +165,32 @@ void EventServer::Accept(uint64_t position) {
       can_accept_ = IsPassing(errno) || errno == ECONNABORTED;
       return;
     }
-    std::string name = PeerName(socket.get());
-    if (clients_.size() >= kMaxClients) {
-      log_.Say(
-          spdlog::level::warn,
-          absl::StrCat("event socket: no room for ", name, ": there are ", kMaxClients, " clients"),
-          now_ns_);
+    const absl::StatusOr<UnixPeer> peer = PeerOf(socket.get());
+    if (!peer.ok()) continue;
+    if (const char* const why = WhyNoRoom(*peer); why != nullptr) {
+      log_.Say(spdlog::level::warn,
+               absl::StrCat("event socket: no room for ", peer->Describe(), ": ", why), now_ns_);
       Increment(stats_.clients_dropped);
       continue;
     }
-    log_.Say(spdlog::level::info, absl::StrCat("event socket: client ", name), now_ns_);
-    clients_.push_back({std::move(socket), std::move(name), position});
+    log_.Say(spdlog::level::info, absl::StrCat("event socket: client ", peer->Describe()), now_ns_);
+    clients_.push_back({std::move(socket), *peer, position});
   }
+}
+
+// Null: there is room.
+const char* EventServer::WhyNoRoom(const UnixPeer& peer) const {
+  if (clients_.size() >= max_clients_) return "every place is taken";
+  if (IsPrivileged(peer.uid)) return nullptr;
+  const size_t for_all = max_clients_ * 3 / 4;
+  size_t of_all = 0;
+  size_t of_user = 0;
+  for (const Client& client : clients_) {
+    of_all += !IsPrivileged(client.peer.uid);
+    of_user += client.peer.uid == peer.uid;
+  }
+  if (of_user >= for_all / 3) return "its user has its share of places";
+  return of_all >= for_all ? "the other places are kept for root and this user" : nullptr;
 }
 
 // Clients have nothing to say. It is read nevertheless, so that none that does blocks.
@@ -204,13 +216,15 @@ void EventServer::Send(Client& client) {
   }
   if (unsent.size() <= kMaxBehindBytes) return;
   log_.Say(spdlog::level::warn,
-           absl::StrCat("event socket: dropped ", client.name, ": it reads too slowly"), now_ns_);
+           absl::StrCat("event socket: dropped ", client.peer.Describe(), ": it reads too slowly"),
+           now_ns_);
   Increment(stats_.clients_dropped);
   client.socket.Reset();
 }
 
 void EventServer::Leave(Client& client) {
-  log_.Say(spdlog::level::info, absl::StrCat("event socket: ", client.name, " left"), now_ns_);
+  log_.Say(spdlog::level::info, absl::StrCat("event socket: ", client.peer.Describe(), " left"),
+           now_ns_);
   Increment(stats_.clients_left);
   client.socket.Reset();
 }

@@ -14,11 +14,13 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "packet_headers/socket_event.h"
-#include "user/identity/paced_log.h"
+#include "user/base/heartbeat.h"
+#include "user/base/paced_log.h"
+#include "user/base/unique_fd.h"
 #include "user/identity/socket_event_source.h"
 #include "user/identity/unix_listener.h"
+#include "user/identity/unix_peer.h"
 #include "user/identity/uuid.h"
-#include "user/output/unique_fd.h"
 
 namespace packet_headers {
 
@@ -38,13 +40,15 @@ struct EventServerStats {
 // client that has connected when a socket opens does hear of it.
 class EventServer {
  public:
+  // Where there are descriptors enough. Three quarters of the places are for all users together but
+  // root and our own, and one of these gets a third of that.
   static constexpr size_t kMaxClients = 64;
   // A client that has left more than this unread is dropped. All clients share what they have not
   // read yet, so twice this is also about the most memory that it takes.
   static constexpr size_t kMaxBehindBytes = 8 << 20;
 
-  // `path` is as for UnixListener. The source and the prefix outlive the server.
-  static absl::StatusOr<std::unique_ptr<EventServer>> Start(const std::string& path,
+  // The source and the prefix outlive the server.
+  static absl::StatusOr<std::unique_ptr<EventServer>> Start(std::unique_ptr<UnixListener> listener,
                                                             const UuidPrefix& uuid_prefix,
                                                             SocketEventSource& source);
   EventServer(const EventServer&) = delete;
@@ -53,6 +57,7 @@ class EventServer {
   ~EventServer();
 
   const EventServerStats& stats() const { return stats_; }
+  const Heartbeat& heartbeat() const { return heartbeat_; }
 
  private:
   // A stream of bytes, from where the slowest client stands to its end. Positions count from its
@@ -71,7 +76,7 @@ class EventServer {
 
   struct Client {
     UniqueFd socket;  // closed: to be removed
-    std::string name;
+    UnixPeer peer;
     uint64_t position;       // in the stream: what is before it was sent
     bool is_full = false;    // the kernel takes no more until the client reads
     bool is_silent = false;  // the client has shut down its own side
@@ -84,6 +89,7 @@ class EventServer {
   void Tick();
   void Announce(const ph_socket_event& event);
   void Accept(uint64_t position);
+  const char* WhyNoRoom(const UnixPeer& peer) const;
   void Hear(Client& client, int poll_events);
   void Send(Client& client);
   void Leave(Client& client);
@@ -91,9 +97,11 @@ class EventServer {
 
   const std::unique_ptr<UnixListener> listener_;
   const UniqueFd stop_;
+  const size_t max_clients_;
   const UuidPrefix& uuid_prefix_;
   SocketEventSource& source_;
   EventServerStats stats_;
+  Heartbeat heartbeat_{"event server"};
 
   // The thread's.
   Stream stream_;

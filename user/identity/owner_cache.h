@@ -21,7 +21,8 @@ class OwnerCache {
   using Ask = std::function<uint64_t(const ph_flow_key& key, uint32_t ifindex)>;
 
   // Knows at most `most` tuples; those that sent nothing for the longest time give way.
-  OwnerCache(size_t most, Ask ask) : owners_(most), ask_(std::move(ask)) {}
+  OwnerCache(size_t most, const ph_hash_seed& seed, Ask ask)
+      : owners_(most, seed), ask_(std::move(ask)) {}
 
   // The cookie for a packet of the tuple, to be called for every packet of it, in order.
   //

@@ -15,7 +15,6 @@ namespace packet_headers {
 namespace {
 
 constexpr int kBacklog = 64;
-constexpr mode_t kMode = 0666;
 
 absl::Status Error(int error, const std::string& path) {
   return absl::ErrnoToStatus(error, absl::StrCat("listen on ", path));
@@ -51,7 +50,8 @@ absl::Status RemoveStale(const std::string& path, const sockaddr_un& address) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Listen(const std::string& path) {
+absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Listen(const std::string& path,
+                                                                   mode_t mode) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   // An empty one would be a name chosen by the kernel.
@@ -75,7 +75,7 @@ absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Listen(const std::st
   }
   listener->device_ = file.st_dev;
   listener->inode_ = file.st_ino;
-  if (fchmodat(AT_FDCWD, path.c_str(), kMode, AT_SYMLINK_NOFOLLOW) != 0 ||
+  if (fchmodat(AT_FDCWD, path.c_str(), mode, AT_SYMLINK_NOFOLLOW) != 0 ||
       listen(listener->fd(), kBacklog) != 0) {
     return Error(errno, path);
   }

@@ -10,17 +10,17 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "user/output/unique_fd.h"
+#include "user/base/unique_fd.h"
 
 namespace packet_headers {
 
 // The socket's file goes with this object, unless another file has its path by then.
 class UnixListener {
  public:
-  // Every user may connect. A socket at `path` that nobody listens to any more is replaced;
-  // AlreadyExists when somebody does, or when another kind of file is there. InvalidArgument when
-  // the path is too long.
-  static absl::StatusOr<std::unique_ptr<UnixListener>> Listen(const std::string& path);
+  // The file has the permissions `mode`, whatever the umask, before anybody can connect. A socket
+  // at `path` that nobody listens to any more is replaced; AlreadyExists when somebody does, or
+  // when another kind of file is there. InvalidArgument when the path is too long.
+  static absl::StatusOr<std::unique_ptr<UnixListener>> Listen(const std::string& path, mode_t mode);
   UnixListener(const UnixListener&) = delete;
   UnixListener& operator=(const UnixListener&) = delete;
   ~UnixListener();
@@ -28,6 +28,8 @@ class UnixListener {
   // Doesn't block, nor do the sockets that Accept() returns. Becomes readable when somebody
   // connects.
   int fd() const { return socket_.get(); }
+
+  const std::string& path() const { return path_; }
 
   // The next of those who have connected. Invalid with errno set: EAGAIN when there is none.
   UniqueFd Accept();

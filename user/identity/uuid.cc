@@ -102,12 +102,12 @@ absl::string_view PrefixOf(absl::string_view uuid, uint64_t cookie) {
 }
 
 std::string UuidPrefix::Get() const {
-  absl::MutexLock lock(&mutex_);
+  const std::scoped_lock lock(mutex_);
   return prefix_;
 }
 
 bool UuidPrefix::Learn(std::string prefix) {
-  absl::MutexLock lock(&mutex_);
+  const std::scoped_lock lock(mutex_);
   if (prefix == prefix_) return false;
   prefix_ = std::move(prefix);
   return true;

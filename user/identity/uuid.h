@@ -4,13 +4,12 @@
 #define PACKET_HEADERS_USER_IDENTITY_UUID_H_
 
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "packet_headers/flow_key.h"
 
@@ -35,13 +34,13 @@ class UuidPrefix {
  public:
   explicit UuidPrefix(std::string prefix) : prefix_(std::move(prefix)) {}
 
-  std::string Get() const ABSL_LOCKS_EXCLUDED(mutex_);
+  std::string Get() const;
   // `prefix` is that of a valid UUID (PrefixOf). Returns whether it is another than before.
-  bool Learn(std::string prefix) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Learn(std::string prefix);
 
  private:
-  mutable absl::Mutex mutex_;
-  std::string prefix_ ABSL_GUARDED_BY(mutex_);
+  mutable std::mutex mutex_;  // guards what follows
+  std::string prefix_;
 };
 
 // The content of the file at `path`. m-lab/uuid takes it as it is; here one newline at the end is
