@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <limits>
@@ -14,13 +15,18 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "spdlog/spdlog.h"
+#include "user/base/clock.h"
+#include "user/base/folders.h"
+#include "user/base/paced_log.h"
 #include "user/capture/bpf_capture.h"
 #include "user/capture/pcap_capture.h"
 #include "user/config/go_values.h"
-#include "user/flow/clock.h"
 #include "user/flow_options.h"
 #include "user/output/data_directory.h"
 #include "user/service/books_report.h"
+#include "user/service/memory_limit.h"
+#include "user/service/metrics.h"
+#include "user/service/privileges.h"
 #include "user/service/stop_signals.h"
 
 namespace packet_headers {
@@ -32,7 +38,13 @@ constexpr int64_t kRoundIntervalNs = 5'000'000'000;
 // A burst of rtnetlink notifications is one update.
 constexpr absl::Duration kNotificationPause = absl::Milliseconds(20);
 
+// How many times as long as the others the publisher may take: a disk may be slow.
+constexpr int64_t kDiskPatience = 6;
+
 constexpr unsigned kMostDefaultShards = 16;
+
+// How long a disk that takes nothing is waited for at the end.
+constexpr int64_t kLastTriesNs = 5'000'000'000;
 
 uint32_t ShardCount(const Config& config) {
   if (config.shards > 0) return static_cast<uint32_t>(config.shards);
@@ -63,6 +75,23 @@ absl::Status CheckNames(const std::vector<NetworkInterface>& all,
     }
   }
   return absl::OkStatus();
+}
+
+// `asked` with as much of its memory as there is.
+Config WithinMemory(const Config& asked) {
+  const MemoryLimit limit = ReadMemoryLimit();
+  const MemoryUse wanted = {asked.max_heap_bytes, asked.ring_size_bytes, ShardCount(asked)};
+  const MemoryUse use = FitMemory(wanted, limit.bytes);
+  Config config = asked;
+  if (use == wanted) return config;
+  config.max_heap_bytes = use.heap_bytes;
+  config.ring_size_bytes = use.ring_bytes;
+  config.shards = use.shards;
+  spdlog::warn(
+      "{} has {} bytes: -maxheap={} instead of {}, {} rings of {} bytes instead of {} of {}",
+      limit.whose, limit.bytes, use.heap_bytes, wanted.heap_bytes, use.shards, use.ring_bytes,
+      wanted.shards, wanted.ring_bytes);
+  return config;
 }
 
 bool UsesEventSocket(const Config& config) {
@@ -111,6 +140,7 @@ Daemon::Daemon(const Config& config, std::unique_ptr<CaptureEngine> engine,
                std::unique_ptr<InterfaceWatcher> watcher, UniqueFd signals, std::string uuid_prefix)
     : config_(config),
       signals_(std::move(signals)),
+      sandbox_(config.sandbox),
       engine_(std::move(engine)),
       watcher_(std::move(watcher)),
       interfaces_(*engine_, config.interfaces),
@@ -126,77 +156,127 @@ Observed Daemon::observed() const {
           budget_,
           announcer_.get(),
           event_client_.get(),
-          event_server_.get()};
+          event_server_.get(),
+          *health_,
+          sandbox_};
 }
 
-absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& asked) {
+  const Config config = WithinMemory(asked);
   RaiseDescriptorLimit();
-  const absl::Status address = CheckMetricsAddress(config.metrics_address);
-  if (!address.ok()) return address;
   absl::StatusOr<UniqueFd> signals = CatchStopSignals();
   if (!signals.ok()) return signals.status();
   absl::StatusOr<std::string> prefix = ReadOrMakeUuidPrefix(config);
   if (!prefix.ok()) return prefix.status();
-  absl::StatusOr<std::unique_ptr<DataDirectory>> directory = DataDirectory::Open(config.data_dir);
-  if (!directory.ok()) return directory.status();
+  Opened opened;
+  // It may be a port that only root can take.
+  absl::StatusOr<std::unique_ptr<TcpListener>> http_listener =
+      TcpListener::Listen(config.metrics_address, "metrics", "prometheusx.listen-address");
+  if (!http_listener.ok()) return http_listener.status();
+  opened.http_listener = *std::move(http_listener);
+  // Likewise a key that only root can read.
+  absl::StatusOr<std::shared_ptr<const Anonymizer>> anonymizer = MakeAnonymizer(config);
+  if (!anonymizer.ok()) return anonymizer.status();
+  opened.anonymizer = *std::move(anonymizer);
+  // Before anything is made, so that it belongs to the user.
+  absl::Status status = BecomeUser(config.user);
+  if (status.ok() && config.sandbox != SandboxMode::kOff) status = KeepStartCapabilities();
+  if (!status.ok()) return status;
+  absl::StatusOr<std::unique_ptr<DataDirectory>> directory =
+      DataDirectory::Open(config.data_dir, FileOptionsOf(config));
+  if (!directory.ok()) return DataDirectoryError(directory.status());
+  opened.directory = *std::move(directory);
   absl::StatusOr<std::unique_ptr<InterfaceWatcher>> watcher = InterfaceWatcher::Open();
   if (!watcher.ok()) return watcher.status();
   absl::StatusOr<ph_hash_seed> hash_seed = MakeHashSeed();
   if (!hash_seed.ok()) return hash_seed.status();
+  opened.hash_seed = *hash_seed;
   absl::Status why_not_bpf;
   absl::StatusOr<std::unique_ptr<CaptureEngine>> engine =
       OpenEngine(config, *hash_seed, why_not_bpf);
   if (!engine.ok()) return engine.status();
-  std::unique_ptr<SocketEvents> socket_events;
   if (!config.event_socket_serve.empty()) {
-    absl::StatusOr<std::unique_ptr<SocketEvents>> started = SocketEvents::Start();
-    if (!started.ok()) return started.status();
-    socket_events = *std::move(started);
+    if (opened.anonymizer != nullptr) {
+      spdlog::warn("-eventsocket.serve tells true addresses, whatever -anonymize.ip says");
+    }
+    absl::StatusOr<std::unique_ptr<SocketEvents>> events = SocketEvents::Start();
+    if (!events.ok()) return events.status();
+    opened.socket_events = *std::move(events);
+    absl::StatusOr<std::unique_ptr<UnixListener>> listener = UnixListener::Listen(
+        config.event_socket_serve, static_cast<mode_t>(config.event_socket_mode));
+    if (!listener.ok()) return listener.status();
+    opened.event_listener = *std::move(listener);
   }
+  absl::StatusOr<LocalAddresses> addresses = (*watcher)->ListAddresses();
+  if (!addresses.ok()) return addresses.status();
+  opened.local_addresses = std::make_shared<const LocalAddresses>(*std::move(addresses));
 
   std::unique_ptr<Daemon> daemon(new Daemon(config, *std::move(engine), *std::move(watcher),
                                             *std::move(signals), *std::move(prefix)));
-  absl::Status status = daemon->StartCapturing();
-  if (!status.ok() && !why_not_bpf.ok()) {
+  const absl::StatusOr<Capabilities> kept = daemon->StartCapturing();
+  if (!kept.ok() && !why_not_bpf.ok()) {
     return absl::Status(
-        status.code(),
-        absl::StrCat(status.message(), "; bpf was tried before: ", why_not_bpf.message()));
+        kept.status().code(),
+        absl::StrCat(kept.status().message(), "; bpf was tried before: ", why_not_bpf.message()));
   }
-  if (status.ok()) {
-    status = daemon->StartThreads(*hash_seed, *std::move(directory), std::move(socket_events));
+  if (!kept.ok()) return kept.status();
+  if (config.sandbox_selftest) {
+    absl::StatusOr<std::unique_ptr<SandboxSelfTest>> test = SandboxSelfTest::Open(config.data_dir);
+    if (!test.ok()) return test.status();
+    opened.selftest = *std::move(test);
   }
+  const bool is_bound = config.sandbox != SandboxMode::kOff;
+  status = daemon->EnterSandbox(*kept, is_bound ? opened.directory->MakeSpare() : "");
+  if (status.ok()) status = daemon->StartThreads(opened);
+  if (status.ok() && opened.selftest != nullptr) status = daemon->sandbox_.Test(*opened.selftest);
   if (!status.ok()) return status;
   return daemon;
 }
 
-absl::Status Daemon::StartThreads(const ph_hash_seed& hash_seed,
-                                  std::unique_ptr<DataDirectory> directory,
-                                  std::unique_ptr<SocketEvents> socket_events) {
-  absl::StatusOr<LocalAddresses> addresses = watcher_->ListAddresses();
-  if (!addresses.ok()) return addresses.status();
-  const auto local_addresses = std::make_shared<const LocalAddresses>(*std::move(addresses));
+absl::Status Daemon::EnterSandbox(const Capabilities& kept, const std::string& spare) {
+  SandboxPolicy policy = {.kept = kept, .files = {.write_beneath = {config_.data_dir}}};
+  policy.system_calls = kForFiles | kForCapture | (engine_->uses_bpf() ? kForBpf : kForPcap);
+  if (!spare.empty()) {
+    policy.files.write_beneath.push_back(spare);
+    policy.files.replace_beneath = {ParentOf(spare)};
+  }
+  if (UsesEventSocket(config_)) policy.system_calls |= kForEventClient;
+  // libpcap looks whether a device is the port of a switch.
+  if (!engine_->uses_bpf()) policy.files.read = {"/sys/devices"};
+  if (!config_.event_socket_serve.empty()) {
+    policy.system_calls |= kForBpf;
+    // Root could remove what else is there. Then the socket stays, and the next start replaces it.
+    const std::string folder = ParentOf(config_.event_socket_serve);
+    if (geteuid() != 0 || HoldsOnly(folder, {config_.event_socket_serve.substr(
+                                                config_.event_socket_serve.rfind('/') + 1)})) {
+      policy.files.remove_beneath = {folder};
+    }
+  }
+  return sandbox_.Enter(policy);
+}
 
+absl::Status Daemon::StartThreads(Opened& opened) {
   const uint32_t shards = engine_->shards();
   FlowOptions options = MakeFlowOptions(config_, shards);
   options.naming = NamingOf(config_);
   options.ownership = engine_->sees_cookies() ? Ownership::kSocket : Ownership::kAnnounced;
-  options.hidden =
-      config_.anonymize_ip == AnonymizeIp::kNetblock ? HiddenEnds::kRemote : HiddenEnds::kNone;
+  options.anonymizer = std::move(opened.anonymizer);
   options.name_flow = [this](const Flow& flow) {
     return UuidFromCookie(uuid_prefix_.Get(), flow.cookie);
   };
-  publisher_ = std::make_unique<Publisher>(std::move(directory), options.max_header_bytes,
+  publisher_ = std::make_unique<Publisher>(std::move(opened.directory), options.max_header_bytes,
                                            CompressionOf(config_));
   for (uint32_t shard = 0; shard < shards; ++shard) {
     shards_.push_back(std::make_unique<Shard>(shard, options, engine_->source(shard), budget_,
                                               limit_, engine_->kernel_flows(), *publisher_,
-                                              local_addresses));
+                                              opened.local_addresses));
   }
   if (UsesEventSocket(config_)) {
-    announcer_ = std::make_unique<Announcer>(
-        hash_seed, shards, uuid_prefix_, [this](uint32_t shard, KeyedAnnouncement announcement) {
-          return shards_[shard]->Announce(std::move(announcement));
-        });
+    announcer_ =
+        std::make_unique<Announcer>(opened.hash_seed, shards, uuid_prefix_,
+                                    [this](uint32_t shard, KeyedAnnouncement announcement) {
+                                      return shards_[shard]->Announce(std::move(announcement));
+                                    });
     absl::StatusOr<std::unique_ptr<EventClient>> client = EventClient::Start(
         config_.tcpinfo_event_socket,
         [this](Announcement announcement) { announcer_->Announce(std::move(announcement)); });
@@ -206,26 +286,75 @@ absl::Status Daemon::StartThreads(const ph_hash_seed& hash_seed,
     spdlog::warn("-tcpinfo.eventsocket={} is not used: -uuid.source=socket",
                  config_.tcpinfo_event_socket);
   }
-  if (socket_events != nullptr) {
-    socket_events_ = std::move(socket_events);
+  if (opened.event_listener != nullptr) {
+    socket_events_ = std::move(opened.socket_events);
     absl::StatusOr<std::unique_ptr<EventServer>> server =
-        EventServer::Start(config_.event_socket_serve, uuid_prefix_, *socket_events_);
+        EventServer::Start(std::move(opened.event_listener), uuid_prefix_, *socket_events_);
     if (!server.ok()) return server.status();
     event_server_ = *std::move(server);
   }
-  absl::StatusOr<std::unique_ptr<MetricsServer>> metrics =
-      MetricsServer::Start(config_.metrics_address, observed());
-  if (!metrics.ok()) return metrics.status();
-  metrics_ = *std::move(metrics);
+  health_ = std::make_unique<const Health>(WatchedThreads());
+  absl::StatusOr<std::unique_ptr<HttpServer>> http =
+      HttpServer::Start(std::move(opened.http_listener), Routes(), http_heartbeat_);
+  if (!http.ok()) return http.status();
+  http_ = *std::move(http);
   return absl::OkStatus();
 }
 
-absl::Status Daemon::StartCapturing() {
+std::vector<WatchedThread> Daemon::WatchedThreads() const {
+  const int64_t patience_ns = Nanoseconds(config_.thread_patience);
+  std::vector<WatchedThread> threads = {{&heartbeat_, patience_ns},
+                                        {&http_heartbeat_, patience_ns},
+                                        {&publisher_->heartbeat(), kDiskPatience * patience_ns}};
+  for (const auto& shard : shards_) threads.push_back({&shard->heartbeat(), patience_ns});
+  if (event_client_ != nullptr) threads.push_back({&event_client_->heartbeat(), patience_ns});
+  if (event_server_ != nullptr) threads.push_back({&event_server_->heartbeat(), patience_ns});
+  return threads;
+}
+
+HttpRoutes Daemon::Routes() const {
+  return {{"/metrics",
+           [this] {
+             return HttpAnswer{MHD_HTTP_OK, MetricsText(observed()), kMetricsContentType};
+           }},
+          {"/healthz", [this] { return Healthz(); }},
+          {"/readyz", [this] { return Readyz(); }}};
+}
+
+HttpAnswer Daemon::Healthz() const {
+  const std::string stopped = health_->Stopped(http_heartbeat_, MonotonicNow());
+  if (stopped.empty()) return {MHD_HTTP_OK, "ok\n"};
+  return {MHD_HTTP_SERVICE_UNAVAILABLE, absl::StrCat("stopped: ", stopped, "\n")};
+}
+
+HttpAnswer Daemon::Readyz() const {
+  const HttpAnswer health = Healthz();
+  if (health.status != MHD_HTTP_OK) return health;
+  if (is_finishing_) return {MHD_HTTP_SERVICE_UNAVAILABLE, "stopping\n"};
+  const size_t interfaces = interfaces_.Attached().size();
+  if (interfaces == 0) return {MHD_HTTP_SERVICE_UNAVAILABLE, "capturing on no interface\n"};
+  return {MHD_HTTP_OK, absl::StrCat("capturing on ", interfaces, " interface(s)\n")};
+}
+
+absl::StatusOr<Capabilities> Daemon::StartCapturing() {
   absl::StatusOr<std::vector<NetworkInterface>> all = watcher_->ListInterfaces();
   if (!all.ok()) return all.status();
   const absl::Status names = CheckNames(*all, config_.interfaces);
   if (!names.ok()) return names;
-  const absl::Status attached = interfaces_.Update(*all);
+  TellWhoSharesHooks(SelectInterfaces(*all, config_.interfaces));
+  absl::Status attached;
+  const auto attach = [&](bool is_last) -> Attempt {
+    attached = interfaces_.Update(*all, /*has_more_rights=*/!is_last);
+    return {absl::IsPermissionDenied(attached), interfaces_.Attached().size()};
+  };
+  Capabilities kept;
+  if (config_.sandbox == SandboxMode::kOff) {
+    attach(/*is_last=*/true);
+  } else {
+    absl::StatusOr<Capabilities> least = KeepLeastCapabilities(attach);
+    if (!least.ok()) return least.status();
+    kept = *std::move(least);
+  }
   // What was asked for by name must work; of all that are up it is enough that some do.
   if (!attached.ok() && !config_.interfaces.empty()) return attached;
   if (interfaces_.Attached().empty()) {
@@ -233,7 +362,7 @@ absl::Status Daemon::StartCapturing() {
                          : absl::Status(attached.code(), absl::StrCat("nothing to capture on: ",
                                                                       attached.message()));
   }
-  return absl::OkStatus();
+  return kept;
 }
 
 void Daemon::UpdateInterfaces() {
@@ -246,28 +375,44 @@ void Daemon::UpdateInterfaces() {
   }
   const auto shared = std::make_shared<const LocalAddresses>(*std::move(addresses));
   for (const auto& shard : shards_) shard->set_local_addresses(shared);
+  const auto with_books = std::make_shared<const Ifindexes>(interfaces_.WithBooks(*all));
+  for (const auto& shard : shards_) shard->KeepBooksOf(with_books);
+  engine_->KeepBooksOf(with_books);
   // What can't be attached has been logged.
   interfaces_.Update(*all).IgnoreError();
 }
 
 void Daemon::RunUntilStopped() {
-  spdlog::info("metrics on {} (port {})", config_.metrics_address, metrics_->port());
+  spdlog::info("metrics on {} (port {})", config_.metrics_address, http_->port());
   spdlog::info("files go to {}/YYYY/MM/DD/<uuid>{}", config_.data_dir,
                std::string(PcapExtension(CompressionOf(config_))));
-  spdlog::info("ready: capturing on {} interface(s)", interfaces_.Attached().size());
+  const std::string ready =
+      absl::StrCat("capturing on ", interfaces_.Attached().size(), " interface(s)");
+  spdlog::info("ready: {}", ready);
+  service_manager_.Ready(ready);
+  PacedLog health_log;
   int64_t stop_ns = kNever;
   int64_t next_round_ns = MonotonicNow() + kRoundIntervalNs;
   while (true) {
+    heartbeat_.Beat();
     const int64_t now_ns = MonotonicNow();
     if (now_ns >= stop_ns) return;
+    if (now_ns >= service_manager_.watchdog_due_ns()) {
+      service_manager_.Watchdog(health_->Stopped(heartbeat_, now_ns).empty(), now_ns);
+    }
     if (now_ns >= next_round_ns) {
       next_round_ns = now_ns + kRoundIntervalNs;
       engine_->Sweep(now_ns, Nanoseconds(config_.flow_timeout));
       UpdateInterfaces();  // what failed or was missed
+      const std::string stopped = health_->Stopped(heartbeat_, now_ns);
+      if (!stopped.empty()) {
+        health_log.Say(spdlog::level::err, absl::StrCat("stopped: ", stopped), now_ns);
+      }
     }
     pollfd waiting[] = {{watcher_->fd(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
-    const int64_t wait_ns = std::min(stop_ns, next_round_ns) - now_ns;
-    poll(waiting, 2, static_cast<int>(wait_ns / 1'000'000 + 1));
+    const int64_t wait_ns =
+        std::min({stop_ns, next_round_ns, service_manager_.watchdog_due_ns()}) - now_ns;
+    poll(waiting, 2, std::min(static_cast<int>(wait_ns / 1'000'000 + 1), kLongestTurnMs));
     if (waiting[0].revents != 0) {
       absl::SleepFor(kNotificationPause);
       watcher_->Acknowledge();
@@ -276,6 +421,7 @@ void Daemon::RunUntilStopped() {
     if (waiting[1].revents != 0) {
       const int signal = TakeStopSignal(signals_);
       // A second signal ends the wait of the first, a second Ctrl-C the process.
+      if (stop_ns == kNever) service_manager_.Stopping();
       stop_ns = stop_ns == kNever ? MonotonicNow() + Nanoseconds(config_.sigterm_wait) : 0;
       if (signal == SIGINT) ExitOnInterrupt();
       spdlog::info("SIG{}: capturing for another {}, then saving every flow", sigabbrev_np(signal),
@@ -284,13 +430,22 @@ void Daemon::RunUntilStopped() {
   }
 }
 
-void Daemon::Finish() {
+Daemon::~Daemon() {
+  interfaces_.DetachAll();
+  if (publisher_ != nullptr) publisher_->StopRetryingAt(MonotonicNow() + kLastTriesNs);
+}
+
+bool Daemon::Finish() {
+  is_finishing_ = true;
   ExitOnInterrupt();
   interfaces_.DetachAll();
+  publisher_->StopRetryingAt(MonotonicNow() + kLastTriesNs);
+  heartbeat_.Rest();
   for (const auto& shard : shards_) shard->BeginToFinish();
   for (const auto& shard : shards_) shard->Finish();
   LogBooks(ReadBooks(observed()));
   LogFiles(publisher_->stats());
+  return publisher_->stats().files_failed == 0;
 }
 
 }  // namespace packet_headers

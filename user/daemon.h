@@ -3,12 +3,15 @@
 #ifndef PACKET_HEADERS_USER_DAEMON_H_
 #define PACKET_HEADERS_USER_DAEMON_H_
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "user/base/heartbeat.h"
+#include "user/base/unique_fd.h"
 #include "user/capture/attached_interfaces.h"
 #include "user/capture/capture_engine.h"
 #include "user/capture/interface_watcher.h"
@@ -18,40 +21,68 @@
 #include "user/identity/announcer.h"
 #include "user/identity/event_client.h"
 #include "user/identity/event_server.h"
+#include "user/identity/unix_listener.h"
 #include "user/identity/uuid.h"
+#include "user/output/anonymize.h"
 #include "user/output/memory_budget.h"
 #include "user/output/publisher.h"
-#include "user/output/unique_fd.h"
-#include "user/service/metrics.h"
+#include "user/service/health.h"
+#include "user/service/http_server.h"
+#include "user/service/observed.h"
+#include "user/service/sandbox.h"
+#include "user/service/sandbox_selftest.h"
+#include "user/service/service_manager.h"
+#include "user/service/tcp_listener.h"
 
 namespace packet_headers {
 
 class Daemon {
  public:
-  // Captures when it returns. No thread was started before.
-  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config);
+  // Captures when it returns, with less memory than asked for where there is less. No thread was
+  // started before.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& asked);
 
   // Nothing is captured any more before the shards finish.
-  ~Daemon() { interfaces_.DetachAll(); }
+  ~Daemon();
 
   // Until a stop signal and -sigtermwait behind it.
   void RunUntilStopped();
 
-  // Detaches, saves every flow and tells what became of the packets.
-  void Finish();
+  // Detaches, saves every flow and tells what became of the packets. Whether every file that there
+  // was to save is saved.
+  bool Finish();
 
  private:
+  // What is opened with the privileges of the start, for threads that have none.
+  struct Opened {
+    ph_hash_seed hash_seed;
+    std::shared_ptr<const LocalAddresses> local_addresses;
+    std::unique_ptr<DataDirectory> directory;
+    std::unique_ptr<TcpListener> http_listener;
+    std::shared_ptr<const Anonymizer> anonymizer;  // null: nothing is hidden
+    std::unique_ptr<SocketEvents> socket_events;   // with -eventsocket.serve
+    std::unique_ptr<UnixListener> event_listener;  // likewise
+    std::unique_ptr<SandboxSelfTest> selftest;     // with -sandbox.selftest
+  };
+
   Daemon(const Config& config, std::unique_ptr<CaptureEngine> engine,
          std::unique_ptr<InterfaceWatcher> watcher, UniqueFd signals, std::string uuid_prefix);
 
-  absl::Status StartCapturing();
-  absl::Status StartThreads(const ph_hash_seed& hash_seed, std::unique_ptr<DataDirectory> directory,
-                            std::unique_ptr<SocketEvents> socket_events);
+  // Without the capabilities that it does not need for good; returns those that it does.
+  absl::StatusOr<Capabilities> StartCapturing();
+  // `spare` is what may take the data directory's place.
+  absl::Status EnterSandbox(const Capabilities& kept, const std::string& spare);
+  absl::Status StartThreads(Opened& opened);
   void UpdateInterfaces();
+  std::vector<WatchedThread> WatchedThreads() const;
+  HttpRoutes Routes() const;
+  HttpAnswer Healthz() const;
+  HttpAnswer Readyz() const;
   Observed observed() const;
 
   const Config config_;
   const UniqueFd signals_;
+  Sandbox sandbox_;
   const std::unique_ptr<CaptureEngine> engine_;
   const std::unique_ptr<InterfaceWatcher> watcher_;
   AttachedInterfaces interfaces_;
@@ -64,7 +95,12 @@ class Daemon {
   std::unique_ptr<EventClient> event_client_;    // likewise
   std::unique_ptr<SocketEvents> socket_events_;  // with -eventsocket.serve
   std::unique_ptr<EventServer> event_server_;    // likewise
-  std::unique_ptr<MetricsServer> metrics_;
+  ServiceManager service_manager_;
+  Heartbeat heartbeat_{"main"};
+  Heartbeat http_heartbeat_{"http"};
+  std::unique_ptr<const Health> health_;
+  std::atomic<bool> is_finishing_{false};
+  std::unique_ptr<HttpServer> http_;
 };
 
 }  // namespace packet_headers

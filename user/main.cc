@@ -1,5 +1,7 @@
 // packet-headers: saves the packet headers of every TCP flow of this host, or of capture files.
 
+#include <sys/stat.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -10,6 +12,7 @@
 #include "absl/types/span.h"
 #include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
+#include "user/base/out_of_memory.h"
 #include "user/config/config.h"
 #include "user/daemon.h"
 #include "user/splitter.h"
@@ -24,8 +27,7 @@ absl::StatusOr<int> Capture(const Config& config) {
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Start(config);
   if (!daemon.ok()) return daemon.status();
   (*daemon)->RunUntilStopped();
-  (*daemon)->Finish();
-  return 0;
+  return (*daemon)->Finish() ? 0 : kExitFailure;
 }
 
 int Main(absl::Span<const char* const> arguments) {
@@ -35,8 +37,8 @@ int Main(absl::Span<const char* const> arguments) {
   const absl::StatusOr<CommandLine> command_line = ParseCommandLine(
       arguments, [](const char* name) -> const char* { return std::getenv(name); });
   if (!command_line.ok()) {
-    std::fprintf(stderr, "%s\n%s", std::string(command_line.status().message()).c_str(),
-                 Usage().c_str());
+    std::fprintf(stderr, "%s\n`packet-headers -help` lists all flags.\n",
+                 std::string(command_line.status().message()).c_str());
     return kExitUsage;
   }
   if (command_line->help_requested) {
@@ -65,5 +67,7 @@ int Main(absl::Span<const char* const> arguments) {
 }  // namespace packet_headers
 
 int main(int argc, char** argv) {
+  umask(0);  // -filemode and -datadirmode say it all
+  packet_headers::SurviveLackOfMemory();
   return packet_headers::Main(absl::MakeConstSpan(argv + 1, argc > 0 ? argc - 1 : 0));
 }

@@ -15,9 +15,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "spdlog/spdlog.h"
+#include "user/base/clock.h"
 #include "user/capture/capture_file.h"
 #include "user/capture/frame_record.h"
-#include "user/flow/clock.h"
 #include "user/flow/flow_table.h"
 #include "user/flow/trace_clock.h"
 #include "user/flow_options.h"
@@ -27,7 +27,9 @@
 #include "user/output/data_directory.h"
 #include "user/output/publisher.h"
 #include "user/service/books_report.h"
+#include "user/service/memory_limit.h"
 #include "user/service/progress.h"
+#include "user/service/sandbox.h"
 
 namespace packet_headers {
 namespace {
@@ -63,26 +65,22 @@ void StopReadingOnSignal() {
 // There is no kernel to spare the work: what comes after a flow's end is counted here.
 class NoKernelFlows : public KernelFlows {
  public:
-  void Settle(const ph_flow_key&) override {}
+  void Settle(const ph_flow_key&, bool) override {}
   void Unsettle(const ph_flow_key&) override {}
 };
 
-FlowOptions MakeOptions(const Config& config, bool has_announcements) {
+FlowOptions MakeOptions(const Config& config, std::shared_ptr<const Anonymizer> anonymizer,
+                        bool has_announcements) {
   FlowOptions options = MakeFlowOptions(config, /*shards=*/1);
   options.ownership = config.write_all ? Ownership::kNone : Ownership::kHandshake;
   options.naming = config.uuid_source == UuidSource::kTcpinfo ? Naming::kAnnounced
                    : has_announcements                        ? Naming::kAnnouncedOrOwn
                                                               : Naming::kOwn;
-  // Nobody knows which end is the host's own.
-  options.hidden =
-      config.anonymize_ip == AnonymizeIp::kNetblock ? HiddenEnds::kBoth : HiddenEnds::kNone;
+  options.anonymizer = std::move(anonymizer);
   options.name_flow = [](const Flow& flow) {
-    ph_flow_key key = flow.key;
-    if (flow.hidden == HiddenEnds::kBoth) {
-      HideNetblock(key.local_addr);
-      HideNetblock(key.remote_addr);
-    }
-    return UuidFromTuple(key, flow.first_ns + flow.wall_offset_ns);
+    if (flow.disguise == nullptr) return UuidFromTuple(flow.key, flow.first_wall_ns);
+    // Which of the true addresses comes first would tell something of them.
+    return UuidFromTuple(FirstEndLocal(flow.disguise->key), flow.first_wall_ns);
   };
   return options;
 }
@@ -101,11 +99,12 @@ int64_t TotalBytes(const std::vector<std::string>& paths) {
 class Splitter {
  public:
   Splitter(const Config& config, const ph_hash_seed& hash_seed,
-           std::unique_ptr<DataDirectory> directory, std::vector<Announcement> announcements)
+           std::unique_ptr<DataDirectory> directory, std::shared_ptr<const Anonymizer> anonymizer,
+           std::vector<Announcement> announcements)
       : config_(config),
         hash_seed_(hash_seed),
         announcements_(std::move(announcements)),
-        options_(MakeOptions(config, !announcements_.empty())),
+        options_(MakeOptions(config, std::move(anonymizer), !announcements_.empty())),
         budget_(config.max_heap_bytes),
         limit_(config.max_flows),
         publisher_(std::move(directory), options_.max_header_bytes, CompressionOf(config)),
@@ -119,7 +118,9 @@ class Splitter {
                      table_.OnAnnouncement(std::move(keyed));
                      return true;
                    }),
-        progress_(STDERR_FILENO, TotalBytes(config.read_files), MonotonicNow()) {}
+        progress_(STDERR_FILENO, TotalBytes(config.read_files), MonotonicNow()) {
+    publisher_.StopRetryingAt(0);  // one can do it again
+  }
 
   int Run();
 
@@ -202,7 +203,11 @@ bool Splitter::Read(const std::string& path) {
   }
   if (!status.ok()) {
     progress_.Clear();
-    spdlog::error("{}", std::string(status.message()));
+    const bool is_for_capability =
+        absl::IsPermissionDenied(status) && geteuid() == 0 && config_.sandbox != SandboxMode::kOff;
+    spdlog::error(
+        "{}{}", std::string(status.message()),
+        is_for_capability ? " (root has given up its capabilities; -sandbox=off keeps them)" : "");
   }
   return status.ok();
 }
@@ -301,9 +306,34 @@ void Splitter::Report() {
 
 }  // namespace
 
-absl::StatusOr<int> SplitFiles(const Config& config) {
-  absl::StatusOr<std::unique_ptr<DataDirectory>> directory = DataDirectory::Open(config.data_dir);
-  if (!directory.ok()) return directory.status();
+absl::StatusOr<int> SplitFiles(const Config& asked) {
+  Config config = asked;
+  const MemoryLimit limit = ReadMemoryLimit();
+  config.max_heap_bytes =
+      FitMemory({asked.max_heap_bytes, /*ring_bytes=*/1, /*shards=*/1}, limit.bytes).heap_bytes;
+  if (config.max_heap_bytes < asked.max_heap_bytes) {
+    spdlog::warn("{} has {} bytes: -maxheap={} instead of {}", limit.whose, limit.bytes,
+                 config.max_heap_bytes, asked.max_heap_bytes);
+  }
+  // With the rights of the start: only root may be able to read the key.
+  absl::StatusOr<std::shared_ptr<const Anonymizer>> anonymizer = MakeAnonymizer(config);
+  if (!anonymizer.ok()) return anonymizer.status();
+  // What is read was written by strangers.
+  absl::Status status = BecomeUser(config.user);
+  if (status.ok() && config.sandbox != SandboxMode::kOff) status = KeepNoCapabilities();
+  if (!status.ok()) return status;
+  absl::StatusOr<std::unique_ptr<DataDirectory>> directory =
+      DataDirectory::Open(config.data_dir, FileOptionsOf(config));
+  if (!directory.ok()) return DataDirectoryError(directory.status());
+  absl::StatusOr<std::unique_ptr<SandboxSelfTest>> selftest = nullptr;
+  if (config.sandbox_selftest) selftest = SandboxSelfTest::Open(config.data_dir);
+  if (!selftest.ok()) return selftest.status();
+  SandboxPolicy policy = {.files = {.write_beneath = {config.data_dir}, .read = config.read_files},
+                          .system_calls = kForFiles};
+  policy.files.read.push_back(config.uuids_file);
+  Sandbox sandbox(config.sandbox);
+  status = sandbox.Enter(policy);
+  if (!status.ok()) return status;
   std::vector<Announcement> announcements;
   if (!config.uuids_file.empty()) {
     absl::StatusOr<std::vector<Announcement>> read = ReadEventFile(config.uuids_file);
@@ -312,7 +342,11 @@ absl::StatusOr<int> SplitFiles(const Config& config) {
   }
   const absl::StatusOr<ph_hash_seed> hash_seed = MakeHashSeed();
   if (!hash_seed.ok()) return hash_seed.status();
-  return Splitter(config, *hash_seed, *std::move(directory), std::move(announcements)).Run();
+  Splitter splitter(config, *hash_seed, *std::move(directory), *std::move(anonymizer),
+                    std::move(announcements));
+  if (*selftest != nullptr) status = sandbox.Test(**selftest);
+  if (!status.ok()) return status;
+  return splitter.Run();
 }
 
 }  // namespace packet_headers

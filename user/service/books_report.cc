@@ -33,8 +33,12 @@ void LogBooks(const std::string& whose, const CounterArray& counters) {
 }
 
 void LogFiles(const PublisherStats& stats) {
+  uint64_t errors = 0;
+  for (const std::atomic<uint64_t>& of_stage : stats.errors_by_stage) errors += of_stage;
   spdlog::log(stats.files_failed == 0 ? spdlog::level::info : spdlog::level::err,
-              "saved {} files, {} failed", stats.files_published.load(), stats.files_failed.load());
+              "saved {} files, {} failed{}", stats.files_published.load(),
+              stats.files_failed.load(),
+              errors == 0 ? "" : absl::StrCat(" (", errors, " errors, other tries included)"));
   if (stats.names_taken > 0) {
     spdlog::warn("{} files got a number in their name, since the name was there already",
                  stats.names_taken.load());

@@ -114,7 +114,8 @@ void AddCompatibleMetrics(const Observed& observed, const BooksByName& books, Sc
   scrape
       .Family("pcap_missed_packets_total", MetricType::Counter,
               "How many packets were captured and thrown away.  This should always be zero.")
-      .Add(Packets(books, {PH_SHED_SYN, PH_RING_FULL, PH_EVICTED}), {{"saverstate", "notstarted"}})
+      .Add(Packets(books, {PH_SHED_SYN, PH_SHED_STRAY, PH_RING_FULL, PH_EVICTED}),
+           {{"saverstate", "notstarted"}})
       .Add(Packets(books, {PH_MEMORY_LIMIT}), {{"saverstate", "skipped"}})
       .Add(Packets(books, {PH_WRITE_ERROR}), {{"saverstate", "writefinalerror"}});
   scrape

@@ -1,19 +1,14 @@
 #include "user/service/metrics.h"
 
-#include <netdb.h>
-#include <sys/socket.h>
-
-#include <cerrno>
-#include <cstring>
-#include <exception>
 #include <utility>
+#include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/string_view.h"
 #include "packet_headers/counters.h"
 #include "prometheus/metric_family.h"
-#include "user/output/unique_fd.h"
+#include "prometheus/text_serializer.h"
+#include "user/base/clock.h"
+#include "user/base/out_of_memory.h"
+#include "user/base/unique_fd.h"
 #include "user/service/books_report.h"
 #include "user/service/compatible_metrics.h"
 #include "user/service/scrape.h"
@@ -24,11 +19,11 @@ namespace {
 using prometheus::MetricFamily;
 using prometheus::MetricType;
 
-class Collector : public prometheus::Collectable {
+class Collector {
  public:
   explicit Collector(const Observed& observed) : observed_(observed) {}
 
-  std::vector<MetricFamily> Collect() const override {
+  std::vector<MetricFamily> Collect() const {
     const auto books = ReadBooks(observed_);
     Scrape scrape;
     AddBooks(books, scrape);
@@ -36,6 +31,8 @@ class Collector : public prometheus::Collectable {
     AddFiles(scrape);
     AddKernel(scrape);
     AddEvents(scrape);
+    AddThreads(scrape);
+    AddSandbox(scrape);
     AddCompatibleMetrics(observed_, books, scrape);
     return scrape.Take();
   }
@@ -101,6 +98,10 @@ class Collector : public prometheus::Collectable {
         .Add(SumOf(observed_.shards, &FlowStats::mapped_bytes), {{"kind", "slabs"}})
         .Add(SumOf(observed_.shards, &FlowStats::idle_bytes), {{"kind", "idle"}})
         .Add(observed_.budget.limit_bytes(), {{"kind", "limit"}});
+    scrape
+        .Family("packet_headers_allocation_failures_total", MetricType::Counter,
+                "How often the system refused memory, also where the next try got it.")
+        .Add(AllocationFailures());
   }
 
   void AddFiles(Scrape& scrape) const {
@@ -113,6 +114,22 @@ class Collector : public prometheus::Collectable {
         .Family("packet_headers_files_failed_total", MetricType::Counter,
                 "Files that could not be saved.")
         .Add(stats.files_failed);
+    scrape.Family("packet_headers_file_errors_total", MetricType::Counter,
+                  "What failed in the making of files, also where the next try succeeded.");
+    for (size_t stage = 0; stage < kFileStages; ++stage) {
+      scrape.Add(stats.errors_by_stage[stage], {{"stage", std::string(kFileStageNames[stage])}});
+    }
+    const SalvageStats& salvaged = observed_.publisher.salvage_stats();
+    scrape
+        .Family("packet_headers_files_salvaged_total", MetricType::Counter,
+                "Files that an earlier run left unfinished, by what became of them.")
+        .Add(salvaged.files, {{"result", "saved"}})
+        .Add(salvaged.removed, {{"result", "empty"}})
+        .Add(salvaged.failed, {{"result", "failed"}});
+    scrape
+        .Family("packet_headers_packets_salvaged_total", MetricType::Counter,
+                "Packets in the files that were saved of an earlier run.")
+        .Add(salvaged.packets);
     scrape
         .Family("packet_headers_file_names_taken_total", MetricType::Counter,
                 "Files that got a number in their name, since the name was there already.")
@@ -133,6 +150,29 @@ class Collector : public prometheus::Collectable {
         .Family("packet_headers_files_waiting", MetricType::Gauge,
                 "Files, or parts of them, that wait to be written.")
         .Add(observed_.publisher.waiting());
+  }
+
+  void AddSandbox(Scrape& scrape) const {
+    const Sandbox& sandbox = observed_.sandbox;
+    scrape
+        .Family(
+            "packet_headers_sandbox", MetricType::Gauge,
+            "1 for each part of the sandbox that is in force. Of capabilities: none is left but "
+            "those of packet_headers_capability_kept.")
+        .Add(sandbox.capabilities(), {{"part", "capabilities"}})
+        .Add(sandbox.no_new_privs(), {{"part", "no_new_privs"}})
+        .Add(sandbox.undumpable(), {{"part", "dumpable"}})
+        .Add(sandbox.landlock(), {{"part", "landlock"}})
+        .Add(sandbox.seccomp(), {{"part", "seccomp"}});
+    scrape.Family("packet_headers_capability_kept", MetricType::Gauge,
+                  "1 for each capability that the sandbox leaves, to attach to new interfaces.");
+    for (const unsigned capability : sandbox.kept()) {
+      scrape.Add(1, {{"capability", CapabilityName(capability)}});
+    }
+    scrape
+        .Family("packet_headers_sandbox_breaches_total", MetricType::Counter,
+                "What threads tried in -sandbox.selftest and was not refused.")
+        .Add(static_cast<double>(sandbox.breaches()));
   }
 
   void AddEvents(Scrape& scrape) const {
@@ -201,73 +241,23 @@ class Collector : public prometheus::Collectable {
         .Add(1, {{"version", PACKET_HEADERS_VERSION}});
   }
 
-  const Observed observed_;
+  void AddThreads(Scrape& scrape) const {
+    const int64_t now_ns = MonotonicNow();
+    scrape.Family("packet_headers_thread_heartbeat_age_seconds", MetricType::Gauge,
+                  "How long ago each thread was last seen at work.");
+    for (const WatchedThread& thread : observed_.health.threads()) {
+      scrape.Add(static_cast<double>(thread.heartbeat->Age(now_ns)) / 1e9,
+                 {{"thread", thread.heartbeat->thread()}});
+    }
+  }
+
+  const Observed& observed_;
 };
-
-// Go's form of an address as civetweb wants it, after a try to bind that says why it can't be had.
-absl::StatusOr<std::string> ListenAddress(const std::string& address) {
-  const auto error = [&address](absl::string_view why) {
-    return absl::InvalidArgumentError(absl::StrCat("serve metrics on ", address, ": ", why,
-                                                   " (-prometheusx.listen-address sets where)"));
-  };
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) return error("no port in it");
-  std::string host = address.substr(0, colon);
-  const std::string port = address.substr(colon + 1);
-  int number = 0;
-  if (!absl::SimpleAtoi(port, &number) || number < 0 || number > 65'535) {
-    return error("its port is no number from 0 to 65535");
-  }
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
-  addrinfo hints = {};
-  hints.ai_flags = AI_PASSIVE;
-  hints.ai_socktype = SOCK_STREAM;
-  if (host.empty()) hints.ai_family = AF_INET;
-  addrinfo* found = nullptr;
-  const int failure =
-      getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &found);
-  if (failure != 0) return error(gai_strerror(failure));
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, freeaddrinfo);
-
-  const UniqueFd probe(socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int yes = 1;
-  setsockopt(probe.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-  if (!probe.valid() || bind(probe.get(), found->ai_addr, found->ai_addrlen) != 0 ||
-      listen(probe.get(), 1) != 0) {
-    return error(std::strerror(errno));
-  }
-  if (host.empty()) return port;
-  char numeric[NI_MAXHOST];
-  char numeric_port[NI_MAXSERV];
-  getnameinfo(found->ai_addr, found->ai_addrlen, numeric, sizeof(numeric), numeric_port,
-              sizeof(numeric_port), NI_NUMERICHOST | NI_NUMERICSERV);
-  return found->ai_family == AF_INET6 ? absl::StrCat("[", numeric, "]:", numeric_port)
-                                      : absl::StrCat(numeric, ":", numeric_port);
-}
 
 }  // namespace
 
-absl::Status CheckMetricsAddress(const std::string& address) {
-  return ListenAddress(address).status();
+std::string MetricsText(const Observed& observed) {
+  return prometheus::TextSerializer().Serialize(Collector(observed).Collect());
 }
-
-absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& address,
-                                                                    const Observed& observed) {
-  absl::StatusOr<std::string> where = ListenAddress(address);
-  if (!where.ok()) return where.status();
-  std::unique_ptr<MetricsServer> server(new MetricsServer());
-  server->collector_ = std::make_shared<Collector>(observed);
-  try {
-    server->exposer_ = std::make_unique<prometheus::Exposer>(*where, /*num_threads=*/2);
-  } catch (const std::exception& failure) {
-    return absl::InternalError(absl::StrCat("serve metrics on ", address, ": ", failure.what()));
-  }
-  server->exposer_->RegisterCollectable(server->collector_);
-  return server;
-}
-
-int MetricsServer::port() const { return exposer_->GetListeningPorts().front(); }
 
 }  // namespace packet_headers

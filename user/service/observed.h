@@ -18,6 +18,8 @@
 #include "user/identity/event_server.h"
 #include "user/output/memory_budget.h"
 #include "user/output/publisher.h"
+#include "user/service/health.h"
+#include "user/service/sandbox.h"
 
 namespace packet_headers {
 
@@ -36,6 +38,8 @@ struct Observed {
   const Announcer* announcer;       // null without an event socket
   const EventClient* event_client;  // likewise
   const EventServer* event_server;  // null if events are not served
+  const Health& health;
+  const Sandbox& sandbox;
 };
 
 // The books of every interface, by its name: what kernel, engine and shards have counted.

@@ -4,7 +4,7 @@
 #define PACKET_HEADERS_USER_SERVICE_STOP_SIGNALS_H_
 
 #include "absl/status/statusor.h"
-#include "user/output/unique_fd.h"
+#include "user/base/unique_fd.h"
 
 namespace packet_headers {
 

@@ -1,0 +1,95 @@
+#include "user/service/tcp_listener.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace packet_headers {
+namespace {
+
+// How long the kernel keeps a connection on which nothing comes. A scraper speaks at once: it is
+// never behind those who only connect.
+constexpr int kSilentSeconds = 1;
+
+void SetOption(const UniqueFd& socket, int level, int option, int value) {
+  setsockopt(socket.get(), level, option, &value, sizeof(value));
+}
+
+// Invalid with errno set.
+UniqueFd ListenAt(const addrinfo& at, bool dual_stack) {
+  UniqueFd listener(socket(at.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listener.valid()) return listener;
+  SetOption(listener, SOL_SOCKET, SO_REUSEADDR, 1);
+  SetOption(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, kSilentSeconds);
+  if (at.ai_family == AF_INET6) SetOption(listener, IPPROTO_IPV6, IPV6_V6ONLY, !dual_stack);
+  if (bind(listener.get(), at.ai_addr, at.ai_addrlen) != 0 ||
+      listen(listener.get(), SOMAXCONN) != 0) {
+    const int error = errno;
+    listener.Reset();
+    errno = error;
+  }
+  return listener;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TcpListener>> TcpListener::Listen(const std::string& address,
+                                                                 const std::string& what,
+                                                                 const std::string& flag) {
+  const auto error = [&](absl::string_view why) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("serve ", what, " on ", address, ": ", why, " (-", flag, " sets where)"));
+  };
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos) return error("no port in it");
+  std::string host = address.substr(0, colon);
+  const std::string port = address.substr(colon + 1);
+  int number = 0;
+  if (!absl::SimpleAtoi(port, &number) || number < 0 || number > 65'535) {
+    return error("its port is no number from 0 to 65535");
+  }
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  }
+  UniqueFd socket;
+  int why = EAFNOSUPPORT;
+  // Without a host the IPv6 socket takes IPv4 as well, where there is IPv6.
+  for (const int family : {host.empty() ? AF_INET6 : AF_UNSPEC, AF_INET}) {
+    addrinfo hints = {};
+    hints.ai_flags = AI_PASSIVE;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_family = family;
+    addrinfo* found = nullptr;
+    const int failure =
+        getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &found);
+    if (failure != 0) return error(gai_strerror(failure));
+    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, freeaddrinfo);
+    socket = ListenAt(*found, /*dual_stack=*/host.empty());
+    if (!socket.valid()) why = errno;
+    if (socket.valid() || !host.empty() || (why != EAFNOSUPPORT && why != EADDRNOTAVAIL)) break;
+  }
+  if (!socket.valid()) return error(std::strerror(why));
+  return std::unique_ptr<TcpListener>(new TcpListener(std::move(socket)));
+}
+
+int TcpListener::port() const {
+  sockaddr_in6 address = {};  // the port is where it is in IPv4's
+  socklen_t size = sizeof(address);
+  getsockname(fd(), reinterpret_cast<sockaddr*>(&address), &size);
+  return ntohs(address.sin6_port);
+}
+
+UniqueFd TcpListener::Accept() {
+  return UniqueFd(accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
+
+}  // namespace packet_headers
