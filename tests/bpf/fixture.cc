@@ -135,6 +135,13 @@ Outcome Kernel::Run(const Hook& hook, const Bytes& frame, const Metadata& metada
   return outcome;
 }
 
+Counters Kernel::ReadCounters(const Hook& hook) const {
+  const CountersByDirection all = counters_->Read(kLoopback);
+  Counters counters;
+  std::copy_n(all[hook.direction].begin(), counters.size(), counters.begin());
+  return counters;
+}
+
 Counters Kernel::TakeCounters(const Hook& hook, uint32_t ifindex) {
   const CountersByDirection all = counters_->Read(ifindex);
   Counters counters;

@@ -113,6 +113,8 @@ class Kernel {
 
   Outcome Run(const Hook& hook, const Bytes& frame, const Metadata& metadata = {});
 
+  // What the hooks have counted so far.
+  Counters ReadCounters(const Hook& hook) const;
   // What the hooks have counted since the last call.
   Counters TakeCounters(const Hook& hook, uint32_t ifindex = kLoopback);
   void CountInterface(uint32_t ifindex);

@@ -1,5 +1,9 @@
 // Where records go, and where they don't: shards, full rings, wake-ups, settled flows.
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -7,6 +11,7 @@
 #include "tests/bpf/fixture.h"
 #include "tests/support/catch.h"
 #include "tests/support/packet.h"
+#include "user/base/unique_fd.h"
 
 namespace packet_headers::testing {
 namespace {
@@ -46,20 +51,76 @@ TEST_CASE("What no longer fits into the ring is counted", "[bpf]") {
   }
 }
 
-TEST_CASE("A ring that fills up takes no connection attempts", "[bpf]") {
-  Kernel kernel({.ring_bytes = 4096, .shed_bytes = 10 * kBytesInRing});
-  for (const Hook& hook : Hooks()) {
-    INFO(hook.name);
-    for (int i = 0; i < 11; i++) {
-      REQUIRE(Send(kernel, hook, Segment(hook).Syn()) == "seen 1, captured 1");
+// A connection of this host with itself, by IPv4 or IPv6.
+class Connection {
+ public:
+  explicit Connection(const std::string& address) : address_(address) {
+    sockaddr_storage to = {};
+    socklen_t bytes = 0;
+    if (address.find(':') != std::string::npos) {
+      auto& ipv6 = reinterpret_cast<sockaddr_in6&>(to);
+      ipv6.sin6_family = AF_INET6;
+      inet_pton(AF_INET6, address.c_str(), &ipv6.sin6_addr);
+      bytes = sizeof(ipv6);
+    } else {
+      auto& ipv4 = reinterpret_cast<sockaddr_in&>(to);
+      ipv4.sin_family = AF_INET;
+      inet_pton(AF_INET, address.c_str(), &ipv4.sin_addr);
+      bytes = sizeof(ipv4);
     }
-    CHECK(Send(kernel, hook, Segment(hook).Syn()) == "seen 1, shed_syn 1");
-    CHECK(Send(kernel, hook, Segment(hook).Flags(PH_TCP_SYN | 0xc0)) == "seen 1, shed_syn 1");
-    CHECK(Send(kernel, hook, Segment(hook).SynAck()) == "seen 1, captured 1");
-    CHECK(Send(kernel, hook, Segment(hook)) == "seen 1, captured 1");
-    CHECK(Send(kernel, hook, Segment(hook).Flags(PH_TCP_FIN | PH_TCP_ACK)) == "seen 1, captured 1");
-    CHECK(Send(kernel, hook, Segment(hook).Flags(PH_TCP_RST)) == "seen 1, captured 1");
-    CHECK(kernel.Drain().size() == 15);
+    listener_.Reset(socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    client_.Reset(socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    REQUIRE(bind(listener_.get(), reinterpret_cast<sockaddr*>(&to), bytes) == 0);
+    REQUIRE(listen(listener_.get(), 1) == 0);
+    REQUIRE(getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&to), &bytes) == 0);
+    REQUIRE(connect(client_.get(), reinterpret_cast<sockaddr*>(&to), bytes) == 0);
+  }
+
+  // From its client, or from another port, to its listener.
+  Packet Segment(const Hook& hook, bool from_client = true) const {
+    Packet packet = hook.link_layer == PH_LINK_ETHERNET ? Packet().Ethernet() : Packet();
+    if (address_.find(':') != std::string::npos) {
+      packet.Ipv6(address_, address_);
+    } else {
+      packet.Ipv4(address_, address_);
+    }
+    const uint16_t client = PortOf(client_);
+    return packet.Tcp(from_client ? client : static_cast<uint16_t>(client ^ 1), PortOf(listener_));
+  }
+
+ private:
+  static uint16_t PortOf(const UniqueFd& socket) {
+    sockaddr_in6 name = {};
+    socklen_t bytes = sizeof(name);
+    REQUIRE(getsockname(socket.get(), reinterpret_cast<sockaddr*>(&name), &bytes) == 0);
+    return ntohs(name.sin6_port);  // at the same place in sockaddr_in
+  }
+
+  const std::string address_;
+  UniqueFd listener_;
+  UniqueFd client_;
+};
+
+TEST_CASE("A ring that fills up takes only what has a local socket", "[bpf]") {
+  Kernel kernel({.ring_bytes = 8192, .shed_bytes = 10 * kBytesInRing});
+  for (const std::string address : {"127.0.0.1", "::1"}) {
+    const Connection connection(address);
+    for (const Hook& hook : Hooks()) {
+      INFO(hook.name << ", " << address);
+      for (int i = 0; i < 11; i++) {
+        REQUIRE(Send(kernel, hook, Segment(hook).Syn()) == "seen 1, captured 1");
+      }
+      CHECK(Send(kernel, hook, Segment(hook).Syn()) == "seen 1, shed_syn 1");
+      CHECK(Send(kernel, hook, Segment(hook).Flags(PH_TCP_SYN | 0xc0)) == "seen 1, shed_syn 1");
+      for (const uint8_t flags :
+           {PH_TCP_ACK, PH_TCP_RST, PH_TCP_SYN | PH_TCP_ACK, PH_TCP_FIN | PH_TCP_ACK, 0}) {
+        CHECK(Send(kernel, hook, Segment(hook).Flags(flags)) == "seen 1, shed_stray 1");
+        CHECK(Send(kernel, hook, connection.Segment(hook, false).Flags(flags)) ==
+              "seen 1, shed_stray 1");
+        CHECK(Send(kernel, hook, connection.Segment(hook).Flags(flags)) == "seen 1, captured 1");
+      }
+      CHECK(kernel.Drain().size() == 16);
+    }
   }
 }
 

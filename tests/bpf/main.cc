@@ -1,8 +1,6 @@
 // Decides before any test runs whether the kernel lets this process load programs: if not, the
 // exit code says that nothing was tested.
 
-#define CATCH_CONFIG_RUNNER
-
 #include <bpf/bpf.h>
 #include <linux/bpf.h>
 #include <unistd.h>
@@ -11,7 +9,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "tests/support/catch.h"
+#include "tests/support/run_tests.h"
 
 namespace {
 
@@ -43,5 +41,5 @@ int main(int argc, char** argv) {
                  refused, std::strerror(errno));
     return kSkipped;
   }
-  return Catch::Session().run(argc, argv);
+  return RunTests(argc, argv);
 }

@@ -17,7 +17,7 @@ namespace packet_headers::testing {
 namespace {
 
 constexpr uint32_t kSeed = 20240229;
-constexpr int kFrames = 200'000;
+constexpr int kFrames = 1'000'000;
 
 std::vector<Bytes> Originals(const Hook& hook) {
   const auto begin = [&] {
@@ -126,12 +126,10 @@ std::string Fault(Kernel& kernel, const Hook& hook, const Bytes& frame, Counters
 
   const Parsed parsed = Parse(frame.data(), frame.size(), hook.link_layer, hook.direction);
   const ph_counter counter = parsed.counter;
-  Counters expected = {};
-  expected[PH_SEEN] = 1;
-  expected[counter] = 1;
-  const Counters counters = kernel.TakeCounters(hook);
-  if (counters != expected) return "counted " + Text(counters) + ", not " + Text(expected);
-  for (size_t i = 0; i < books.size(); i++) books[i] += counters[i];
+  books[PH_SEEN]++;
+  books[counter]++;
+  const Counters counters = kernel.ReadCounters(hook);
+  if (counters != books) return "counted " + Text(counters) + ", not " + Text(books);
 
   const std::vector<Record> records = kernel.Drain();
   if (records.size() != (counter == PH_CAPTURED ? 1 : 0)) {
@@ -162,6 +160,7 @@ TEST_CASE("The kernel makes of any packet what the parser makes of it", "[bpf]")
     const std::vector<Bytes> originals = Originals(hook);
     Mutator mutator(kSeed);
     Counters books = {};
+    kernel.TakeCounters(hook);
     for (int i = 0; i < kFrames; i++) {
       const Bytes frame = mutator.Mutate(originals);
       const std::string fault = Fault(kernel, hook, frame, books);

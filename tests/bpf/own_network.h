@@ -9,8 +9,8 @@
 
 #include "packet_headers/flow_key.h"
 #include "tests/support/packet.h"
+#include "user/base/unique_fd.h"
 #include "user/capture/network_interface.h"
-#include "user/output/unique_fd.h"
 
 namespace packet_headers::testing {
 

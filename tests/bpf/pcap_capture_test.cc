@@ -19,7 +19,7 @@
 #include "tests/bpf/own_network.h"
 #include "tests/support/catch.h"
 #include "tests/support/packet.h"
-#include "user/flow/clock.h"
+#include "user/base/clock.h"
 
 namespace packet_headers::testing {
 namespace {

@@ -26,8 +26,8 @@
 
 #include "tests/support/catch.h"
 #include "tests/support/packet.h"
-#include "user/flow/clock.h"
-#include "user/output/unique_fd.h"
+#include "user/base/clock.h"
+#include "user/base/unique_fd.h"
 
 namespace packet_headers::testing {
 namespace {

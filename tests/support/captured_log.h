@@ -4,14 +4,13 @@
 #define PACKET_HEADERS_TESTS_SUPPORT_CAPTURED_LOG_H_
 
 #include <algorithm>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "spdlog/sinks/base_sink.h"
 #include "spdlog/spdlog.h"
 
@@ -35,29 +34,34 @@ class CapturedLog {
   class Sink : public spdlog::sinks::base_sink<std::mutex> {
    public:
     std::vector<std::string> Lines() const {
-      absl::MutexLock lock(&lines_mutex_);
+      const std::scoped_lock lock(lines_mutex_);
       return lines_;
     }
 
     void WaitFor(const std::string& text) const {
-      const auto is_there = [this, &text]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lines_mutex_) {
+      const auto is_there = [this, &text] {
         return std::any_of(lines_.begin(), lines_.end(), [&text](const std::string& line) {
           return line.find(text) != std::string::npos;
         });
       };
-      absl::MutexLock lock(&lines_mutex_, absl::Condition(&is_there));
+      std::unique_lock lock(lines_mutex_);
+      added_.wait(lock, is_there);
     }
 
    protected:
     void sink_it_(const spdlog::details::log_msg& message) override {
-      absl::MutexLock lock(&lines_mutex_);
-      lines_.emplace_back(message.payload.data(), message.payload.size());
+      {
+        const std::scoped_lock lock(lines_mutex_);
+        lines_.emplace_back(message.payload.data(), message.payload.size());
+      }
+      added_.notify_all();
     }
     void flush_() override {}
 
    private:
-    mutable absl::Mutex lines_mutex_;
-    std::vector<std::string> lines_ ABSL_GUARDED_BY(lines_mutex_);
+    mutable std::mutex lines_mutex_;  // guards lines_
+    mutable std::condition_variable added_;
+    std::vector<std::string> lines_;
   };
 
   const std::shared_ptr<Sink> sink_ = std::make_shared<Sink>();

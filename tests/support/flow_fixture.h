@@ -171,7 +171,7 @@ class FlowFixture {
   std::map<uint64_t, size_t> open_files_;  // places in files_ by flow id
   struct Kernel : KernelFlows {
     // The fixture goes on feeding what the kernel would hold back; told twice is told once.
-    void Settle(const ph_flow_key& key) override {
+    void Settle(const ph_flow_key& key, bool) override {
       if (std::exchange(is_settled[Bytes(key)], true)) return;
       settled.push_back(key);
     }

@@ -102,6 +102,12 @@ Packet& Packet::Ipv4Options(size_t bytes) {
   return *this;
 }
 
+Packet& Packet::RawIpv4Options(const Bytes& options) {
+  ipv4_header_bytes_ += options.size();
+  Append(options);
+  return *this;
+}
+
 Packet& Packet::Ipv6(const std::string& source, const std::string& destination) {
   SetEtherType(0x86dd);
   source_ = source;
@@ -193,6 +199,12 @@ Packet& Packet::Timestamps() {
 
 Packet& Packet::TcpOptions(size_t bytes) {
   Append(bytes, 1);  // no operation
+  header_length_ = frame_.size();
+  return *this;
+}
+
+Packet& Packet::RawTcpOptions(const Bytes& options) {
+  Append(options);
   header_length_ = frame_.size();
   return *this;
 }

@@ -38,12 +38,14 @@ class Packet {
   // Network layer. Sizes are in bytes, of the whole option space or extension header.
   Packet& Ipv4(const std::string& source, const std::string& destination);
   Packet& Ipv4Options(size_t bytes);
+  Packet& RawIpv4Options(const Bytes& options);  // as they are; whole words
   Packet& Ipv6(const std::string& source, const std::string& destination);
   Packet& HopByHop(size_t bytes = 8);
   Packet& Routing(size_t bytes = 8);
   Packet& DestinationOptions(size_t bytes = 8);
   Packet& Mobility(size_t bytes = 8);
   Packet& AuthenticationHeader(size_t bytes = 24);
+  Packet& Extension(uint8_t type, const Bytes& header);  // its first byte is filled in
   // Sets the fields of IPv4, appends the extension header of IPv6. The offset is in bytes.
   Packet& Fragment(uint16_t offset, bool more);
   // Names what follows, where that is neither an extension header nor TCP nor UDP.
@@ -59,6 +61,7 @@ class Packet {
   Packet& Ack(uint32_t number);  // the field; the flag is another matter
   Packet& Timestamps();          // 12 bytes, as Linux lays them out
   Packet& TcpOptions(size_t bytes);
+  Packet& RawTcpOptions(const Bytes& options);  // as they are; whole words
 
   Packet& Payload(size_t bytes);
   Packet& Pad(size_t frame_bytes);  // behind the IP packet, up to this size of the frame
@@ -83,7 +86,6 @@ class Packet {
   ph_flow_key key(ph_direction direction) const;
 
  private:
-  Packet& Extension(uint8_t type, const Bytes& header);
   Packet& PaddedExtension(uint8_t type, size_t bytes);
   void BeginTransport(uint8_t protocol, uint16_t source_port, uint16_t destination_port);
   void SetEtherType(uint16_t ethertype);

@@ -17,8 +17,9 @@ namespace packet_headers::testing {
 // Removed with all that is in it. Paths are relative to it.
 class ScratchDirectory {
  public:
-  ScratchDirectory() {
-    std::string path = (std::filesystem::temp_directory_path() / "unit_tests.XXXXXX").string();
+  explicit ScratchDirectory(
+      const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+    std::string path = (parent / "unit_tests.XXXXXX").string();
     if (mkdtemp(path.data()) == nullptr) std::abort();
     root_ = path;
   }

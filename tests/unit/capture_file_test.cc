@@ -20,7 +20,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/packet.h"
 #include "tests/support/scratch_directory.h"
-#include "user/output/unique_fd.h"
+#include "user/base/unique_fd.h"
 
 namespace packet_headers::testing {
 namespace {

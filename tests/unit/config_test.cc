@@ -58,14 +58,20 @@ std::map<std::string, std::string> ValuesOf(const Config& config) {
 
 const std::map<std::string, std::string> kDefaults = {
     {"anonymize.ip", "none"},
+    {"anonymize.keyfile", ""},
     {"capture.engine", "auto"},
     {"capture.hook", "auto"},
     {"capture.ringsize", "32MB"},
     {"captureduration", "30s"},
     {"compress", "none"},
     {"datadir", "."},
+    {"datadirmode", "0750"},
+    {"durability", "sync"},
+    {"eventsocket.mode", "0660"},
     {"eventsocket.serve", ""},
+    {"filemode", "0640"},
     {"flowtimeout", "30s"},
+    {"health.patience", "10s"},
     {"interface", ""},
     {"maxflows", "0"},
     {"maxheadersize", "256"},
@@ -73,10 +79,13 @@ const std::map<std::string, std::string> kDefaults = {
     {"maxidleram", "3GB"},
     {"prometheusx.listen-address", ":9990"},
     {"read", ""},
+    {"sandbox", "auto"},
+    {"sandbox.selftest", "false"},
     {"shards", "0"},
     {"sigtermwait", "1s"},
     {"stream", "false"},
     {"tcpinfo.eventsocket", ""},
+    {"user", ""},
     {"uuid-prefix-file", ""},
     {"uuid.source", "auto"},
     {"uuids", ""},
@@ -100,14 +109,20 @@ TEST_CASE("Every flag reaches its own field and no other", "[config]") {
   };
   const std::vector<Case> cases = {
       {"anonymize.ip", "netblock", "netblock"},
+      {"anonymize.keyfile", "/etc/key", "/etc/key"},
       {"capture.engine", "pcap", "pcap"},
       {"capture.hook", "clsact", "clsact"},
       {"capture.ringsize", "1000KB", "1MB"},
       {"captureduration", "90s", "1m30s"},
       {"compress", "zstd", "zstd"},
       {"datadir", "/var/spool", "/var/spool"},
+      {"datadirmode", "0", "0000"},
+      {"durability", "rename", "rename"},
+      {"eventsocket.mode", "666", "0666"},
       {"eventsocket.serve", "/run/serve.sock", "/run/serve.sock"},
+      {"filemode", "0777", "0777"},
       {"flowtimeout", "5000ms", "5s"},
+      {"health.patience", "60s", "1m0s"},
       {"interface", "eth0,eth1", "eth0,eth1"},
       {"maxflows", "0x96", "150"},
       {"maxheadersize", "1_000", "1000"},
@@ -115,10 +130,13 @@ TEST_CASE("Every flag reaches its own field and no other", "[config]") {
       {"maxidleram", "1500MB", "1500MB"},
       {"prometheusx.listen-address", "127.0.0.1:1", "127.0.0.1:1"},
       {"read", "a.pcap", "a.pcap"},
+      {"sandbox", "off", "off"},
+      {"sandbox.selftest", "true", "true"},
       {"shards", "64", "64"},
       {"sigtermwait", "0", "0s"},
       {"stream", "T", "true"},
       {"tcpinfo.eventsocket", "/run/events.sock", "/run/events.sock"},
+      {"user", "nobody", "nobody"},
       {"uuid-prefix-file", "/var/uuid", "/var/uuid"},
       {"uuid.source", "tcpinfo", "tcpinfo"},
       {"uuids", "events.jsonl", "events.jsonl"},
@@ -265,9 +283,9 @@ TEST_CASE("What can't be read is refused in one line that names it", "[config]")
        "invalid value \"2gb\" for flag -maxheap: not a byte count such as 4096, 64KB, 1500MB or "
        "8GB"},
       {{"-anonymize.ip=all"},
-       "invalid value \"all\" for flag -anonymize.ip: must be one of none, netblock"},
+       "invalid value \"all\" for flag -anonymize.ip: must be one of none, netblock, cryptopan"},
       {{"-anonymize.ip=None"},
-       "invalid value \"None\" for flag -anonymize.ip: must be one of none, netblock"},
+       "invalid value \"None\" for flag -anonymize.ip: must be one of none, netblock, cryptopan"},
       {{"-capture.hook="},
        "invalid value \"\" for flag -capture.hook: must be one of auto, xdp, tcx, clsact"},
       {{"-shards=65"}, "invalid value \"65\" for flag -shards: must be 0 to 64"},
@@ -301,6 +319,12 @@ TEST_CASE("The version is asked for like help", "[config]") {
   CHECK(MustParse({"-version"}).version_requested);
   CHECK(MustParse({"--version", "-nonsense"}).version_requested);
   CHECK_FALSE(MustParse({}, {{"VERSION", "1"}}).version_requested);
+  CHECK(MustParse({"-version=t"}).version_requested);
+  const CommandLine captures = MustParse({"-version=false", "-maxflows=7"});
+  CHECK_FALSE(captures.version_requested);
+  CHECK(captures.config.max_flows == 7);
+  CHECK(ErrorOf({"-version=maybe"}) ==
+        "invalid value \"maybe\" for flag -version: not a boolean (true or false)");
 }
 
 TEST_CASE("Files to read follow -read with or without it", "[config]") {
@@ -411,6 +435,7 @@ TEST_CASE("Values that can't work are refused", "[config]") {
       {"-maxheadersize=-1", "-maxheadersize=-1 must be at least 1"},
       {"-maxheadersize=262145", "-maxheadersize=262145 must be at most 262144"},
       {"-capture.ringsize=2147483649", "-capture.ringsize=2147483649 must be at most 2147483648"},
+      {"-health.patience=1999ms", "-health.patience=1.999s must be at least 2s"},
       {"-datadir=", "-datadir is empty; \".\" is the current directory"},
       {"-write.all", "-write.all is for capture files: name them with -read"},
       {"-uuids=events", "-uuids is for capture files: name them with -read"},
@@ -425,9 +450,9 @@ TEST_CASE("Values that can't work are refused", "[config]") {
 TEST_CASE("Values at the edge of what can work are accepted", "[config]") {
   for (const char* argument :
        {"-uuidwaitduration=30s", "-captureduration=5s", "-uuidwaitduration=0", "-sigtermwait=0",
-        "-flowtimeout=1ns", "-maxflows=0", "-maxheap=4MB", "-maxheadersize=1", "-maxheadersize=262144",
-        "-capture.ringsize=0", "-capture.ringsize=2147483648", "-shards=0", "-shards=64",
-        "-tcpinfo.eventsocket=", "-tcpinfo.eventsocket=/run/events.sock"}) {
+        "-flowtimeout=1ns", "-maxflows=0", "-maxheap=4MB", "-maxheadersize=1",
+        "-maxheadersize=262144", "-capture.ringsize=0", "-capture.ringsize=2147483648", "-shards=0",
+        "-shards=64", "-tcpinfo.eventsocket=", "-tcpinfo.eventsocket=/run/events.sock"}) {
     INFO(argument);
     CHECK(ValidationErrorOf({argument}).empty());
   }
@@ -457,7 +482,7 @@ TEST_CASE("The help fits 80 columns and says everything about every flag", "[con
   CHECK(absl::EndsWith(usage, "\n"));
   for (const auto& [name, value] : kDefaults) {
     INFO(name);
-    const bool is_boolean = name == "stream" || name == "write.all";
+    const bool is_boolean = FindFlag(name)->is_boolean();
     const std::string start = absl::StrCat("\n  -", name, is_boolean ? "\n" : "=");
     const size_t begin = usage.find(start);
     REQUIRE(begin != std::string::npos);

@@ -85,6 +85,32 @@ TEST_CASE("A date folder that is a link or a file is refused", "[data_directory]
   CHECK(std::filesystem::is_empty(elsewhere.Path()));
 }
 
+TEST_CASE("Files and folders have the modes that were asked for", "[data_directory]") {
+  const mode_t umask_before = umask(0);
+  const ScratchDirectory scratch;
+  const auto [folder_mode, file_mode] =
+      GENERATE(table<mode_t, mode_t>({{0750, 0640}, {0777, 0664}, {0700, 0600}, {0770, 0444}}));
+  auto directory = DataDirectory::Open(scratch.Path("new/data"), {folder_mode, file_mode});
+  REQUIRE(directory.ok());
+  auto folder = (*directory)->FolderOf(absl::CivilDay(2024, 2, 29));
+  REQUIRE(folder.ok());
+  auto file = HiddenFile::Create(*folder, "uuid", ".pcap");
+  umask(umask_before);
+  REQUIRE(file.ok());
+  bool name_was_taken = false;
+  CHECK((*file)->Append("x").ok());
+  CHECK((*file)->Publish(&name_was_taken).ok());
+  const auto mode = [&](const char* path) {
+    struct stat status;
+    REQUIRE(stat(scratch.Path(path).c_str(), &status) == 0);
+    return status.st_mode & 07777;
+  };
+  for (const char* path : {"new", "new/data", "new/data/2024", "new/data/2024/02/29"}) {
+    CHECK(mode(path) == folder_mode);
+  }
+  CHECK(mode("new/data/2024/02/29/uuid.pcap") == file_mode);
+}
+
 TEST_CASE("A file is hidden until it is published", "[data_directory]") {
   const ScratchDirectory scratch;
   const auto folder = LeapDay(scratch);

@@ -1,21 +1,24 @@
 #include "user/identity/event_client.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "tests/support/captured_log.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch_directory.h"
@@ -44,28 +47,36 @@ class Inbox {
  public:
   EventClient::OnOpen Slot() {
     return [this](Announcement announcement) {
-      absl::MutexLock lock(&mutex_);
-      cookies_.push_back(announcement.cookie);
+      {
+        const std::scoped_lock lock(mutex_);
+        cookies_.push_back(announcement.cookie);
+      }
+      added_.notify_all();
     };
   }
 
   std::vector<uint64_t> WaitFor(size_t count) {
-    const auto are_there = [this, count]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return cookies_.size() >= count;
-    };
-    absl::MutexLock lock(&mutex_, absl::Condition(&are_there));
+    std::unique_lock lock(mutex_);
+    added_.wait(lock, [this, count] { return cookies_.size() >= count; });
     return cookies_;
   }
 
  private:
-  absl::Mutex mutex_;
-  std::vector<uint64_t> cookies_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;  // guards cookies_
+  std::condition_variable added_;
+  std::vector<uint64_t> cookies_;
 };
 
 // A connection to a client, as tcp-info has it.
 class Connection {
  public:
   explicit Connection(int fd) : fd_(fd) { REQUIRE(fd_.valid()); }
+
+  // How many bytes come; 0 when the client hangs up.
+  ssize_t Hears() const {
+    char byte;
+    return recv(fd_.get(), &byte, 1, 0);
+  }
 
   // False when the client is gone.
   bool Send(absl::string_view bytes) const {
@@ -253,6 +264,28 @@ TEST_CASE("A burst of 50,000 opens arrives whole and in order", "[client]") {
   }
   REQUIRE(connection.Send(burst));
   CHECK(fixture.inbox.WaitFor(kOpens) == expected);
+}
+
+TEST_CASE("A server that another user runs in an open folder is not believed", "[client]") {
+  if (geteuid() != 0) {
+    WARN("needs root");
+    return;
+  }
+  Fixture fixture;
+  REQUIRE(chmod(fixture.directory.Path().c_str(), 01777) == 0);
+  std::optional<Server> forged;
+  // What counts is who listened.
+  REQUIRE(syscall(SYS_setresuid, -1, 1003, -1) == 0);  // this thread's
+  forged.emplace(fixture.path);
+  REQUIRE(syscall(SYS_setresuid, -1, 0, -1) == 0);
+  fixture.Start(kShortWaits);
+  CHECK(forged->Accept().Hears() == 0);
+  fixture.log.WaitFor("not believed, since anybody could serve it");
+  CHECK(fixture.client->stats().connects == 0);
+  forged.reset();
+  const Server server(fixture.path);
+  REQUIRE(server.Accept().Send(OpenLine(1)));
+  CHECK(fixture.inbox.WaitFor(1) == Cookies{1});
 }
 
 // None of these ends if the destructor waits for what the thread waits for.

@@ -3,8 +3,11 @@
 #include <netinet/in.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -24,7 +27,7 @@
 #include "absl/strings/match.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch_directory.h"
-#include "user/flow/clock.h"
+#include "user/base/clock.h"
 #include "user/identity/socket_event.h"
 
 namespace packet_headers {
@@ -152,7 +155,11 @@ struct Fixture {
   UuidPrefix prefix{"host_1"};
 
   std::unique_ptr<EventServer> Start() {
-    absl::StatusOr<std::unique_ptr<EventServer>> started = EventServer::Start(path, prefix, events);
+    absl::StatusOr<std::unique_ptr<UnixListener>> listener = UnixListener::Listen(path, 0666);
+    INFO(listener.status());
+    REQUIRE(listener.ok());
+    absl::StatusOr<std::unique_ptr<EventServer>> started =
+        EventServer::Start(*std::move(listener), prefix, events);
     INFO(started.status());
     REQUIRE(started.ok());
     return *std::move(started);
@@ -296,6 +303,38 @@ TEST_CASE_METHOD(Fixture, "There are so many clients and no more", "[event_serve
   events.Play({Open(1)});
   for (Client& client : clients) CHECK(CookieOf(client.ReadLine()) == 1);
   CHECK(Becomes(server->stats().clients, EventServer::kMaxClients));
+}
+
+TEST_CASE_METHOD(Fixture, "Users share the places, and some are kept for root", "[event_server]") {
+  if (geteuid() != 0) {
+    WARN("needs root");
+    return;
+  }
+  REQUIRE(chmod(directory.Path().c_str(), 0777) == 0);
+  constexpr size_t kOfUser = 16;
+  std::deque<Client> clients;
+  const auto connect_as = [&](uid_t uid) {
+    REQUIRE(syscall(SYS_setresuid, -1, uid, -1) == 0);  // this thread's
+    clients.emplace_back(path);
+    REQUIRE(syscall(SYS_setresuid, -1, 0, -1) == 0);
+  };
+  uint64_t dropped = 0;
+  const auto is_refused = [&](uid_t uid) {
+    connect_as(uid);
+    const bool refused = clients.back().ReadLine() == std::nullopt;
+    clients.pop_back();
+    return refused && server->stats().clients_dropped == ++dropped;
+  };
+  for (const uid_t uid : {1001, 1002, 1003}) {
+    for (size_t i = 0; i < kOfUser; ++i) connect_as(uid);
+    CHECK(is_refused(uid));
+  }
+  CHECK(is_refused(1004));
+  for (size_t i = 0; i < kOfUser; ++i) connect_as(0);
+  CHECK(is_refused(0));
+  CHECK(Becomes(server->stats().clients, EventServer::kMaxClients));
+  events.Play({Open(1)});
+  for (Client& client : clients) CHECK(CookieOf(client.ReadLine()) == 1);
 }
 
 TEST_CASE_METHOD(Fixture, "Connections with a local address are left out", "[event_server]") {

@@ -13,6 +13,7 @@
 #include "packet_headers/parse.h"
 #include "tests/support/catch.h"
 #include "tests/support/packet.h"
+#include "user/flow/flow_key_hash.h"
 
 namespace packet_headers::testing {
 namespace {
@@ -180,6 +181,75 @@ TEST_CASE("Flows are spread evenly over the shards", "[flow_key]") {
         CHECK(mean - *least < 6 * std::sqrt(mean));
         CHECK(*most - mean < 6 * std::sqrt(mean));
       }
+    }
+  }
+}
+
+// How many keys are in the fullest of 2^bits buckets.
+size_t FullestBucket(const std::vector<ph_flow_key>& keys, const ph_hash_seed& seed, int bits) {
+  std::vector<size_t> buckets(size_t{1} << bits);
+  size_t fullest = 0;
+  for (const ph_flow_key& key : keys) {
+    // As flat_hash_set does: seven bits are the tag, those above them the place.
+    const size_t place = (FlowKeyHash(seed)(key) >> 7) & (buckets.size() - 1);
+    fullest = std::max(fullest, ++buckets[place]);
+  }
+  return fullest;
+}
+
+TEST_CASE("Who does not know the seed can't aim at a shard or a bucket", "[flow_key]") {
+  constexpr int kBits = 12;
+  constexpr uint32_t kShards = 16;
+  constexpr size_t kKeys = 20'000;
+  std::vector<Workload> families = {{"one bucket under another seed", {}},
+                                    {"one shard under another seed", {}},
+                                    {"one remote port, hosts of a /24, all ports", {}},
+                                    {"what absl::Hash can't tell apart", {}},
+                                    {"only high bits of the address vary", {}}};
+  const ph_hash_seed known = Seed(99);
+  std::mt19937 random(20240229);
+  const auto random_key = [&random] {
+    ph_flow_key key = FlowKey("2001:db8::1", 443, "2001:db8::2", 1);
+    const uint32_t words[3] = {static_cast<uint32_t>(random()), static_cast<uint32_t>(random()),
+                               static_cast<uint32_t>(random())};
+    std::memcpy(key.remote_addr + 8, words, 8);
+    std::memcpy(&key.remote_port_be, &words[2], 2);
+    return key;
+  };
+  while (families[0].keys.size() < kKeys / 40) {
+    const ph_flow_key key = random_key();
+    if ((ph_flow_hash(&key, &known) >> 7 & ((1 << kBits) - 1)) == 7)
+      families[0].keys.push_back(key);
+  }
+  while (families[1].keys.size() < kKeys) {
+    const ph_flow_key key = random_key();
+    if (ph_shard_of(ph_flow_hash(&key, &known), kShards) == 3) families[1].keys.push_back(key);
+  }
+  for (uint32_t i = 0; i < kKeys; i++) {
+    families[2].keys.push_back(FlowKey("192.0.2.1", static_cast<uint16_t>(i / 256 * 7),
+                                       "198.51.100." + std::to_string(i % 256), 80));
+    ph_flow_key key = FlowKey("2001:db8::1", 443, "2001:db8::2", 1);
+    const uint64_t salt = 0x13198a2e03707344;
+    std::memcpy(key.remote_addr, &salt, sizeof(salt));
+    std::memcpy(key.remote_addr + 8, &i, sizeof(i));
+    families[3].keys.push_back(key);
+    key = FlowKey("2001:db8::1", 443, "::", 1);
+    const uint32_t high = i << 17;
+    std::memcpy(key.remote_addr, &high, sizeof(high));
+    families[4].keys.push_back(key);
+  }
+  for (const Workload& family : families) {
+    for (uint32_t number = 10; number < 30; number++) {
+      INFO(family.name << ", seed " << number);
+      const ph_hash_seed seed = Seed(number);
+      std::vector<double> flows(kShards);
+      for (const ph_flow_key& key : family.keys) {
+        flows[ph_shard_of(ph_flow_hash(&key, &seed), kShards)]++;
+      }
+      const double mean = static_cast<double>(family.keys.size()) / kShards;
+      CHECK(*std::max_element(flows.begin(), flows.end()) - mean < 6 * std::sqrt(mean));
+      // At 5 keys a bucket, more than 25 in one come once in 10^6 draws of all buckets.
+      CHECK(FullestBucket(family.keys, seed, kBits) <= 25);
     }
   }
 }

@@ -272,6 +272,35 @@ TEST_CASE("The clock of a flow is that of its beginning", "[flow]") {
   CHECK(flows.FileOf(8).records.at(0).time_ns == kOffset + 3600 * kSecond + start_ns + 3);
 }
 
+TEST_CASE("Suspended time is in the file and not in a flow's age", "[flow]") {
+  constexpr int64_t kOffset = 1'700'000'000 * kSecond;
+  constexpr int64_t kSuspended = 24 * 3600 * kSecond;
+  FlowFixture flows;
+  flows.table().set_wall_offset_ns(kOffset);
+  flows.table().set_suspended_ns(5 * kSecond);  // before the daemon
+  const int64_t start_ns = flows.now_ns();
+  flows.In({.flags = kSyn, .seq = 100, .at_ns = start_ns});
+  flows.Out({.flags = kSynAck, .seq = 900, .ack = 101, .cookie = 7, .at_ns = start_ns + 1});
+  // Readings differ a little, and move no packet.
+  flows.table().set_suspended_ns(5 * kSecond + 1000);
+  flows.In({.seq = 101, .ack = 901, .at_ns = start_ns + 2});
+  // The monotonic clock stands still, the others don't.
+  flows.table().set_wall_offset_ns(kOffset + kSuspended);
+  flows.table().set_suspended_ns(5 * kSecond + kSuspended);
+  flows.Wait(0);
+  CHECK(flows.stats().capturing == 1);
+  flows.In({.seq = 102, .at_ns = start_ns + 3});
+  flows.Out({.seq = 1, .cookie = 8, .tuple = {.remote_port = 1}, .at_ns = start_ns + 4});
+  flows.Finish();
+  CHECK(flows.FileOf(7).date == absl::CivilDay(2023, 11, 14));
+  for (int i = 0; i < 3; ++i) {
+    CHECK(flows.FileOf(7).records.at(i).time_ns == kOffset + start_ns + i);
+  }
+  CHECK(flows.FileOf(7).records.at(3).time_ns == kOffset + kSuspended + start_ns + 3);
+  CHECK(flows.FileOf(8).date == absl::CivilDay(2023, 11, 15));
+  CHECK(flows.FileOf(8).records.at(0).time_ns == kOffset + kSuspended + start_ns + 4);
+}
+
 TEST_CASE("Packets of several interfaces are counted where they came", "[flow]") {
   FlowFixture flows;
   flows.In({.flags = kSyn, .seq = 100, .ifindex = 2});

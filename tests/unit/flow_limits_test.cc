@@ -60,6 +60,50 @@ TEST_CASE("Packets after captureduration are late, and there is no second file",
   CHECK(flows.settled().size() == 1);
 }
 
+TEST_CASE("A flood pushes out no connection that the host has a request for", "[flow][limits]") {
+  FlowOptions options = DefaultFlowOptions();
+  options.max_embryonic_flows = 10;
+  FlowFixture flows(options);
+  flows.In({.flags = kSyn, .seq = 100});
+  flows.Out({.flags = kSynAck, .seq = 900, .ack = 101, .cookie = 7});
+  for (uint16_t port = 1; port <= 1000; ++port) {
+    flows.In({.flags = port % 2 != 0 ? kSyn : kAck, .seq = port, .tuple = Peer(port)});
+  }
+  CHECK(flows.stats().embryonic == 10);
+  flows.In({.seq = 101, .ack = 901});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(7)) == List{100, 900, 101});
+  CHECK(flows.Count(PH_EVICTED) == 991);
+}
+
+TEST_CASE("Requests without number are bounded, too", "[flow][limits]") {
+  FlowOptions options = DefaultFlowOptions();
+  options.max_embryonic_flows = 10;
+  FlowFixture flows(options);
+  for (uint16_t port = 1; port <= 100; ++port) {
+    flows.In({.flags = kSyn, .seq = 100, .tuple = Peer(port)});
+    flows.Out({.flags = kSynAck, .seq = 900, .ack = 101, .cookie = port, .tuple = Peer(port)});
+  }
+  CHECK(flows.stats().embryonic == 10);
+}
+
+TEST_CASE("What strangers leave behind pushes out no ended connection", "[flow][limits]") {
+  FlowOptions options = DefaultFlowOptions();
+  options.max_ended_flows = 3;
+  FlowFixture flows(options);
+  flows.Accept(7);
+  flows.Close(7);
+  flows.Wait(3 * kSecond);
+  for (uint16_t port = 1; port <= 100; ++port) {
+    for (int i = 0; i < 4; ++i) flows.In({.seq = port, .tuple = Peer(port)});
+  }
+  flows.Wait(31 * kSecond);
+  CHECK(flows.stats().ended == 3);
+  flows.Out({.seq = 904, .cookie = 7});
+  CHECK(flows.Count(PH_LATE) == 1);
+  CHECK(flows.files().size() == 1);
+}
+
 TEST_CASE("A flow that sends again after its end is settled at the fourth packet",
           "[flow][limits]") {
   FlowFixture flows;

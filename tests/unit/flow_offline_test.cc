@@ -187,7 +187,7 @@ TEST_CASE("Every shuffle of captured packets closes the books", "[flow][offline]
   for (int run = 0; run < 20; ++run) {
     FlowOptions options = Options(run % 3 == 0 ? Ownership::kNone : Ownership::kHandshake);
     options.stream = run % 2 == 0;
-    options.hidden = HiddenEnds::kBoth;
+    options.anonymizer = std::make_shared<const Anonymizer>();
     FlowFixture flows(options, run % 5 == 0 ? 600'000 : int64_t{64} << 20, run % 7 == 0 ? 3 : 0);
     constexpr uint8_t kFlags[] = {kAck, kAck, kAck, kSyn, kSynAck, kFin, kRst, 0};
     for (int step = 0; step < 3000; ++step) {

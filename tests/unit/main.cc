@@ -1,5 +1,3 @@
-// The same for Catch2 version 2 and 3.
-#define CATCH_CONFIG_RUNNER
-#include "tests/support/catch.h"
+#include "tests/support/run_tests.h"
 
-int main(int argc, char** argv) { return Catch::Session().run(argc, argv); }
+int main(int argc, char** argv) { return RunTests(argc, argv); }

@@ -50,7 +50,7 @@ class Fixture {
 
   int asked_ = 0;
   FrameRecord frame_{{}};
-  OwnerCache cache_{8, [this](const ph_flow_key& key, uint32_t ifindex) {
+  OwnerCache cache_{8, ph_hash_seed{{1, 2, 3}}, [this](const ph_flow_key& key, uint32_t ifindex) {
                       CHECK(ifindex == 7);
                       CHECK(key.remote_port_be == ph_htons(443));
                       ++asked_;

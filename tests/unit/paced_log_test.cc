@@ -1,4 +1,4 @@
-#include "user/identity/paced_log.h"
+#include "user/base/paced_log.h"
 
 #include <string>
 #include <vector>

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "tests/support/catch.h"
-#include "user/output/unique_fd.h"
+#include "user/base/unique_fd.h"
 
 namespace packet_headers::testing {
 namespace {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <set>
@@ -13,9 +14,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/civil_time.h"
 #include "spdlog/spdlog.h"
+#include "tests/support/captured_log.h"
 #include "tests/support/catch.h"
 #include "tests/support/decompress.h"
 #include "tests/support/pcap_reader.h"
@@ -25,6 +28,8 @@ namespace packet_headers::testing {
 namespace {
 
 using Files = std::set<std::string>;
+
+constexpr int64_t kPauseNs = 1'000'000;
 
 constexpr absl::CivilDay kLeapDay(2024, 2, 29);
 constexpr char kFolder[] = "2024/02/29";
@@ -65,13 +70,39 @@ class FileSizeLimit {
   rlimit before_;
 };
 
+// While it lives, nobody in this process gets a descriptor: nothing can be saved, and nothing says
+// that it is the fault of a file.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit limit = {0, before_.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+  }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+  ~NoDescriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_;
+};
+
+size_t OpenDescriptors() {
+  const std::filesystem::directory_iterator descriptors("/proc/self/fd");
+  return std::distance(begin(descriptors), end(descriptors));
+}
+
 // A publisher and the thread that gives it jobs.
 class Output {
  public:
-  explicit Output(Compression compression = Compression::kNone) : compression(compression) {
-    absl::StatusOr<std::unique_ptr<DataDirectory>> directory = DataDirectory::Open(scratch.Path());
+  explicit Output(Compression compression = Compression::kNone, FileOptions options = {},
+                  int most_tries = 3)
+      : compression(compression) {
+    absl::StatusOr<std::unique_ptr<DataDirectory>> directory =
+        DataDirectory::Open(scratch.Path(), options);
     REQUIRE(directory.ok());
-    publisher = std::make_unique<Publisher>(*std::move(directory), /*snaplen=*/256, compression);
+    publisher = std::make_unique<Publisher>(*std::move(directory), /*snaplen=*/256, compression,
+                                            RetryOptions{kPauseNs, most_tries});
     spdlog::set_level(spdlog::level::off);  // failures are part of these tests
   }
   ~Output() {
@@ -118,6 +149,16 @@ class Output {
   uint64_t Failed() const { return publisher->stats().files_failed; }
   uint64_t FailedAt(FileStage stage) const {
     return publisher->stats().failed_by_stage[static_cast<size_t>(stage)];
+  }
+
+  uint64_t Errors() const {
+    uint64_t errors = 0;
+    for (const auto& of_stage : publisher->stats().errors_by_stage) errors += of_stage;
+    return errors;
+  }
+  // Waits until that many things more have failed.
+  void AwaitErrors(uint64_t errors) const {
+    for (errors += Errors(); Errors() < errors;) std::this_thread::yield();
   }
 
   const Compression compression;
@@ -212,11 +253,13 @@ TEST_CASE("A name that is taken gets a number, and nothing is overwritten", "[pu
 
 TEST_CASE("The hidden file of another program is left alone", "[publisher]") {
   Output output;
-  output.scratch.Write(InFolder(".flow_1.pcap.part"), "of a crash");
-  output.Submit(1, "flow_1", Record(5));
+  output.Submit(1, "flow_1", Record(4));
+  output.Saved(1);
+  output.scratch.Write(InFolder(".flow_2.pcap.part"), "of another program");
+  output.Submit(2, "flow_2", Record(5));
   CHECK(output.Saved(1) == 1);
-  CHECK(output.scratch.Read(InFolder(".flow_1.pcap.part")) == "of a crash");
-  CHECK(output.Times(InFolder("flow_1.pcap")).size() == 1);
+  CHECK(output.scratch.Read(InFolder(".flow_2.pcap.part")) == "of another program");
+  CHECK(output.Times(InFolder("flow_2.pcap")).size() == 1);
 }
 
 TEST_CASE("Two streams of one name have two files", "[publisher]") {
@@ -427,6 +470,166 @@ TEST_CASE("The end of the publisher waits for its jobs", "[publisher]") {
   CHECK(output.scratch.Files().size() == 300);
 }
 
+TEST_CASE("What can't be saved waits in memory until it can", "[publisher]") {
+  Output output;
+  const CapturedLog log;
+  constexpr size_t kJobs = 700;  // more than are tried at once
+  output.Submit(0, "flow_0", Record(5));
+  CHECK(output.Saved(1) == 1);
+  {
+    const NoDescriptors limit;
+    for (uint64_t i = 1; i <= kJobs; ++i) output.Submit(i, absl::StrCat("flow_", i), Record(i));
+    output.AwaitErrors(2000);
+    CHECK(output.done.size() == 0);
+    CHECK(output.publisher->waiting() == kJobs);
+    CHECK(output.Failed() == 0);
+  }
+  CHECK(output.Saved(kJobs) == kJobs);
+  CHECK(output.scratch.Files().size() == kJobs + 1);
+  CHECK(output.publisher->waiting() == 0);
+  CHECK(output.Failed() == 0);
+  CHECK(output.publisher->stats().files_published == kJobs + 1);
+  CHECK(output.Times(InFolder("flow_300.pcap")) == std::vector<int64_t>{300});
+  const std::vector<std::string> lines = log.Lines();
+  REQUIRE(lines.size() == 2);
+  CHECK(absl::StrContains(lines[0], "Too many open files"));
+  CHECK(absl::StrContains(lines[1], "saved again"));
+}
+
+TEST_CASE("A stream that could not be written goes on where it was", "[publisher]") {
+  const Compression compression =
+      GENERATE(Compression::kNone, Compression::kGzip, Compression::kZstd);
+  Output output(compression);
+  const std::string extension(PcapExtension(compression));
+  output.Submit(1, "flow_1", Record(1), /*last=*/false);
+  output.Saved(1);
+  {
+    const NoDescriptors limit;
+    for (int part = 2; part <= 9; ++part) {
+      output.Submit(1, "flow_1", Record(part), /*last=*/part == 9);
+      output.Submit(2, "flow_2", Record(part), /*last=*/part == 9);
+      output.AwaitErrors(2);
+    }
+    CHECK(output.done.size() == 0);
+  }
+  CHECK(output.Saved(16) == 2);
+  CHECK(output.Times(InFolder("flow_1" + extension)) ==
+        std::vector<int64_t>{1, 2, 3, 4, 5, 6, 7, 8, 9});
+  CHECK(output.Times(InFolder("flow_2" + extension)) ==
+        std::vector<int64_t>{2, 3, 4, 5, 6, 7, 8, 9});
+  CHECK(output.Failed() == 0);
+}
+
+TEST_CASE("A part of a stream that was written half is taken back", "[publisher]") {
+  const Compression compression =
+      GENERATE(Compression::kNone, Compression::kGzip, Compression::kZstd);
+  Output output(compression, {}, /*most_tries=*/1'000'000'000);
+  const std::string extension(PcapExtension(compression));
+  const std::string hidden = ".flow_1" + extension + ".part";
+  std::string records;
+  std::vector<int64_t> times = {1};
+  for (int64_t time_ns = 2; time_ns < 20'000; ++time_ns) {
+    records += Record(time_ns, Noise(100));
+    times.push_back(time_ns);
+  }
+  output.Submit(1, "flow_1", Record(1), /*last=*/false);
+  output.Saved(1);
+  const std::string before = output.scratch.Read(InFolder(hidden));
+  {
+    const FileSizeLimit limit(300'000);
+    output.Submit(1, "flow_1", records, /*last=*/false);
+    output.Submit(2, "flow_2", records);
+    output.AwaitErrors(6);
+    // What the disk took of them it has back meanwhile, or soon.
+    while (output.scratch.Read(InFolder(hidden)) != before) std::this_thread::yield();
+    CHECK(output.done.size() == 0);
+  }
+  output.Submit(1, "flow_1", Record(20'000));
+  CHECK(output.Saved(3) == 2);
+  times.push_back(20'000);
+  CHECK((output.Times(InFolder("flow_1" + extension)) == times));
+  CHECK(output.Times(InFolder("flow_2" + extension)).size() == times.size() - 2);
+  const std::string name = "flow_1" + extension;
+  CHECK(output.scratch.Files() == Files{InFolder(name), InFolder("flow_2" + extension)});
+  CHECK(output.publisher->stats().bytes_stored ==
+        output.scratch.Read(InFolder(name)).size() +
+            output.scratch.Read(InFolder("flow_2" + extension)).size());
+}
+
+TEST_CASE("At the end what can't be saved is given up and counted", "[publisher]") {
+  Output output;
+  output.Submit(1, "flow_1", Record(1), /*last=*/false);
+  output.Saved(1);
+  {
+    const NoDescriptors limit;
+    for (uint64_t i = 1; i <= 700; ++i) output.Submit(i, absl::StrCat("flow_", i), Record(i));
+    output.AwaitErrors(500);
+    CHECK(output.done.size() == 0);
+    output.publisher->StopRetryingAt(0);
+    CHECK(output.Saved(700) == 0);
+  }
+  CHECK(output.Failed() == 700);
+  CHECK(output.FailedAt(FileStage::kMkdir) + output.FailedAt(FileStage::kFileOpen) +
+            output.FailedAt(FileStage::kStreaming) ==
+        700);
+  CHECK(output.scratch.Files().empty());
+}
+
+TEST_CASE("A file that fails alone does not hold up the others", "[publisher]") {
+  Output output(Compression::kNone, {}, /*most_tries=*/1'000'000'000);
+  output.Submit(1, std::string(300, 'a'), Record(5));
+  output.AwaitErrors(3);
+  for (uint64_t i = 2; i <= 20; ++i) {
+    output.Submit(i, absl::StrCat("flow_", i), Record(5));
+    CHECK(output.Saved(1) == 1);
+  }
+  CHECK(output.publisher->waiting() == 1);
+  output.publisher->StopRetryingAt(0);
+  CHECK(output.Saved(1) == 0);
+}
+
+TEST_CASE("Streams of several days share the descriptors of their folders", "[publisher]") {
+  Output output;
+  constexpr uint64_t kFlows = 100;
+  const size_t before = OpenDescriptors();
+  for (uint64_t i = 0; i < kFlows; ++i) {
+    output.Submit(i, absl::StrCat("flow_", i), Record(5), /*last=*/false, kLeapDay + i % 3);
+  }
+  output.Saved(kFlows);
+  CHECK(OpenDescriptors() <= before + 3 + 1);  // the last file may still be open
+  for (uint64_t i = 0; i < kFlows; ++i) output.Submit(i, absl::StrCat("flow_", i), "");
+  CHECK(output.Saved(kFlows) == kFlows);
+}
+
+TEST_CASE("Nothing is synced with -durability=rename, and all is there", "[publisher]") {
+  Output output(Compression::kNone, {.sync = false});
+  for (uint64_t i = 0; i < 20; ++i) output.Submit(i, absl::StrCat("flow_", i), Record(i));
+  CHECK(output.Saved(20) == 20);
+  CHECK(output.scratch.Files().size() == 20);
+}
+
+TEST_CASE("What a run left is salvaged while the next one saves", "[publisher]") {
+  const ScratchDirectory scratch;
+  const std::string good = PcapFileHeader(LinkType::kEthernet, 256) + Record(5);
+  scratch.Write(InFolder(".flow_1.pcap.part"), good + "torn");
+  auto directory = DataDirectory::Open(scratch.Path());
+  REQUIRE(directory.ok());
+  FileJobQueue done;
+  {
+    Publisher publisher(*std::move(directory), /*snaplen=*/256, Compression::kNone);
+    FileJob job;
+    job.flow_id = 1;
+    job.uuid = "flow_1";
+    job.date = kLeapDay;
+    job.done = &done;
+    publisher.Submit(std::move(job));
+    CHECK(done.WaitAndTake(1).size() == 1);
+    while (publisher.salvage_stats().files == 0) std::this_thread::yield();
+    CHECK(publisher.salvage_stats().packets == 1);
+  }
+  CHECK(scratch.Files() == Files{InFolder("flow_1.pcap"), InFolder("flow_1.1.pcap")});
+}
+
 FileJob JobOf(uint64_t flow_id) {
   FileJob job;
   job.flow_id = flow_id;
@@ -454,10 +657,8 @@ TEST_CASE("A job queue carries jobs between threads and wakes who waits", "[publ
   FileJobQueue queue;
   uint64_t sum = 0;
   std::thread reader([&] {
-    while (true) {
-      const std::vector<FileJob> jobs = queue.WaitAndTake(7);
-      if (jobs.empty()) return;
-      for (const FileJob& job : jobs) sum += job.flow_id;
+    while (!queue.is_over()) {
+      for (const FileJob& job : queue.WaitAndTake(7)) sum += job.flow_id;
     }
   });
   for (uint64_t i = 1; i <= kJobs; ++i) queue.Put(JobOf(i));

@@ -23,9 +23,9 @@ Bytes Headers(const Packet& packet) {
 }
 
 PcapRecord Encode(RecordEncoder encoder, const std::vector<char>& record, int64_t time_ns = 1,
-                  HiddenEnds hidden = HiddenEnds::kNone) {
+                  const Disguise* disguise = nullptr) {
   const absl::string_view encoded =
-      encoder.Encode(*reinterpret_cast<const ph_header_record*>(record.data()), time_ns, hidden);
+      encoder.Encode(*reinterpret_cast<const ph_header_record*>(record.data()), time_ns, disguise);
   const std::vector<PcapRecord> records = ReadPcapRecords({encoded.data(), encoded.size()});
   REQUIRE(records.size() == 1);
   return records[0];
@@ -111,9 +111,10 @@ TEST_CASE("At most -maxheadersize bytes are kept, and the true length is told", 
 
 TEST_CASE("An address behind a tag that was put back is hidden", "[encoder]") {
   const Packet packet = Ipv4().Tcp(1234, 80);
+  const auto disguise = Anonymizer().DisguiseOf(packet.key(PH_EGRESS), false, true);
   const ph_header_record about = {.vlan_tci = 1, .vlan_proto_be = htons(0x8100)};
   const PcapRecord record =
-      Encode(RecordEncoder(kAll), RecordOf(packet, PH_EGRESS, about), 1, HiddenEnds::kRemote);
+      Encode(RecordEncoder(kAll), RecordOf(packet, PH_EGRESS, about), 1, disguise.get());
   REQUIRE(record.bytes.size() == 58);
   CHECK(Bytes(record.bytes.begin() + 30, record.bytes.begin() + 38) ==
         Bytes{192, 0, 2, 1, 198, 51, 100, 0});

@@ -32,8 +32,8 @@ int Connect(const std::string& path, UniqueFd* socket_out = nullptr) {
   return connected ? 0 : error;
 }
 
-std::unique_ptr<UnixListener> Listen(const std::string& path) {
-  absl::StatusOr<std::unique_ptr<UnixListener>> listener = UnixListener::Listen(path);
+std::unique_ptr<UnixListener> Listen(const std::string& path, mode_t mode = 0600) {
+  absl::StatusOr<std::unique_ptr<UnixListener>> listener = UnixListener::Listen(path, mode);
   INFO(listener.status());
   REQUIRE(listener.ok());
   return *std::move(listener);
@@ -48,16 +48,23 @@ void LeaveStale(const std::string& path) {
   REQUIRE(Connect(path) == ECONNREFUSED);
 }
 
-TEST_CASE("Every user may connect, and nobody has to wait", "[unix_listener]") {
+TEST_CASE("The permissions are those asked for, whatever the umask", "[unix_listener]") {
   const ScratchDirectory directory;
   const std::string path = directory.Path("socket");
-  const mode_t umask_before = umask(077);
-  const std::unique_ptr<UnixListener> listener = Listen(path);
+  const auto [mask, mode] = GENERATE(std::pair<mode_t, mode_t>(077, 0666),
+                                     std::pair<mode_t, mode_t>(0, 0600), std::pair(0777, 0660));
+  const mode_t umask_before = umask(mask);
+  const std::unique_ptr<UnixListener> listener = Listen(path, mode);
   umask(umask_before);
   struct stat file = {};
   REQUIRE(lstat(path.c_str(), &file) == 0);
-  CHECK(file.st_mode == (S_IFSOCK | 0666));
+  CHECK(file.st_mode == (S_IFSOCK | mode));
+}
 
+TEST_CASE("Nobody has to wait", "[unix_listener]") {
+  const ScratchDirectory directory;
+  const std::string path = directory.Path("socket");
+  const std::unique_ptr<UnixListener> listener = Listen(path);
   errno = 0;
   CHECK_FALSE(listener->Accept().valid());
   CHECK(errno == EAGAIN);
@@ -97,33 +104,33 @@ TEST_CASE("A socket that somebody listens at is left alone", "[unix_listener]") 
   const ScratchDirectory directory;
   const std::string path = directory.Path("socket");
   const std::unique_ptr<UnixListener> listener = Listen(path);
-  CHECK(absl::IsAlreadyExists(UnixListener::Listen(path).status()));
+  CHECK(absl::IsAlreadyExists(UnixListener::Listen(path, 0600).status()));
   CHECK(Connect(path) == 0);
 }
 
 TEST_CASE("Other files are left alone", "[unix_listener]") {
   const ScratchDirectory directory;
   const std::string path = directory.Write("file", "content");
-  CHECK(absl::IsAlreadyExists(UnixListener::Listen(path).status()));
+  CHECK(absl::IsAlreadyExists(UnixListener::Listen(path, 0600).status()));
   CHECK(directory.Read("file") == "content");
 
   LeaveStale(directory.Path("stale"));
   const std::string link = directory.Path("link");
   REQUIRE(symlink("stale", link.c_str()) == 0);
-  CHECK(absl::IsAlreadyExists(UnixListener::Listen(link).status()));
+  CHECK(absl::IsAlreadyExists(UnixListener::Listen(link, 0600).status()));
   CHECK(directory.Files() == std::set<std::string>{"file", "link", "stale"});
 
-  CHECK(absl::IsAlreadyExists(UnixListener::Listen(directory.Path()).status()));
+  CHECK(absl::IsAlreadyExists(UnixListener::Listen(directory.Path(), 0600).status()));
 }
 
 TEST_CASE("A path has so many bytes and no more", "[unix_listener]") {
   const ScratchDirectory directory;
   std::string path = directory.Path("");
   path.resize(sizeof(sockaddr_un::sun_path) - 1, 'x');
-  CHECK(UnixListener::Listen(path).ok());
-  CHECK(absl::IsInvalidArgument(UnixListener::Listen(path + "x").status()));
-  CHECK(absl::IsInvalidArgument(UnixListener::Listen("").status()));
-  CHECK(absl::IsNotFound(UnixListener::Listen(directory.Path("folder/socket")).status()));
+  CHECK(UnixListener::Listen(path, 0600).ok());
+  CHECK(absl::IsInvalidArgument(UnixListener::Listen(path + "x", 0600).status()));
+  CHECK(absl::IsInvalidArgument(UnixListener::Listen("", 0600).status()));
+  CHECK(absl::IsNotFound(UnixListener::Listen(directory.Path("folder/socket"), 0600).status()));
 }
 
 }  // namespace
