@@ -24,6 +24,7 @@ BINARY = os.path.abspath(os.environ.get(
 PREFIX = "netns-test"
 OWN_NAMES = rf"{PREFIX}_[0-9A-F]{{16}}"  # pattern of the UUIDs that the daemon makes itself
 METRICS_PORT = 9990
+PATIENCE = float(os.environ.get("PACKET_HEADERS_PATIENCE", "1"))  # of waits, on slow machines
 MARKER = b"PayloadNotHeader"  # all payloads are made of it, and no file may hold it
 HOST4, PEER4 = "10.9.0.1", "10.9.0.2"
 HOST6, PEER6 = "fd00:9::1", "fd00:9::2"
@@ -60,7 +61,7 @@ def run(*command, check=True):
 
 def wait_until(condition, what, seconds=10):
     """Polls until condition() is true and returns its value; fails, saying what, after a while."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while True:
         value = condition()
         if value:
@@ -187,11 +188,12 @@ def end_process(process):
 class Daemon:
     """
     The program under test; writes to a data directory of its own. A second one beside it takes
-    another metrics_port; rights come before it, as of rights_of().
+    another metrics_port; rights are words before the command, as of rights_of().
+    Without wait it may not be ready yet.
     """
 
     def __init__(self, case, namespace, *flags, interface="host0", datadir=None, prefix=PREFIX,
-                 metrics_port=METRICS_PORT, rights=()):
+                 metrics_port=METRICS_PORT, rights=(), wait=True):
         self.case, self.namespace = case, namespace
         serial = next(_serial)
         self.datadir = datadir or os.path.join(case.folder, f"data-{serial}")
@@ -208,6 +210,10 @@ class Daemon:
             self._process = namespace.popen(*rights, BINARY, *arguments, *flags, stderr=log)
         self.pid = self._process.pid
         case.addCleanup(end_process, self._process)
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self):
         self.wait_for_log("ready: capturing on ")
 
     @property
@@ -267,7 +273,7 @@ class Daemon:
     def wait_for_exit(self, seconds):
         """The exit code."""
         try:
-            return self._process.wait(seconds)
+            return self._process.wait(seconds * PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"no exit within {seconds} s:\n{self.log}") from None
 
@@ -306,13 +312,13 @@ class CaptureTest(unittest.TestCase):
     def start_tcpdump(self, interface="host0"):
         return Tcpdump(self, self.host, interface)
 
-    def finish(self, daemon, number=signal.SIGTERM, within=10, names=OWN_NAMES):
+    def finish(self, daemon, number=signal.SIGTERM, within=10, names=OWN_NAMES, code=0):
         """
         Ends the daemon and checks what holds for every run; returns {uuid: PcapFile}. names is the
-        pattern of the UUIDs.
+        pattern of the UUIDs, code the exit code: 1 when files could not be saved.
         """
         daemon.send_signal(number)
-        self.assertEqual(daemon.wait_for_exit(within), 0, daemon.log)
+        self.assertEqual(daemon.wait_for_exit(within), code, daemon.log)
         files = {}
         for path in daemon.files():
             name = os.path.basename(path)

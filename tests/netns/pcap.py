@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 LINK_ETHERNET = 1
 LINK_RAW = 101
+FILE_HEADER_BYTES = 24
 NANOSECOND_MAGIC = 0xA1B23C4D  # the bytes 4d 3c b2 a1 when little-endian
 
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 
 _VLAN_TYPES = (0x8100, 0x88A8)
-_IPV6_EXTENSIONS = (0, 43, 44, 60)
-_IPV6_FRAGMENT = 44
+_IPV6_EXTENSIONS = (0, 43, 44, 51, 60, 135)
+_IPV6_FRAGMENT, _IPV6_AUTHENTICATION = 44, 51
 
 
 class Tcp(NamedTuple):
@@ -88,7 +89,8 @@ def _parse_tcp(link_type, data):
         while protocol in _IPV6_EXTENSIONS:
             if protocol == _IPV6_FRAGMENT and (data[offset + 2] << 8 | data[offset + 3]) & 0xFFF8:
                 return None
-            length = 8 if protocol == _IPV6_FRAGMENT else (data[offset + 1] + 1) * 8
+            length = {_IPV6_FRAGMENT: 8, _IPV6_AUTHENTICATION: (data[offset + 1] + 2) * 4}.get(
+                protocol, (data[offset + 1] + 1) * 8)
             protocol = data[offset]
             offset += length
         if protocol != 6:
@@ -105,13 +107,17 @@ def _parse_tcp(link_type, data):
 def read(path):
     """Reads a nanosecond little-endian pcap; raises ValueError at anything else or a torn end."""
     with open(path, "rb") as file:
-        data = file.read()
-    if len(data) < 24:
+        return parse(file.read(), path)
+
+
+def parse(data, path):
+    """The same of the bytes of a file; errors name its path."""
+    if len(data) < FILE_HEADER_BYTES:
         raise ValueError(f"{path}: {len(data)} bytes are no pcap file")
     magic, major, minor, _, _, _, link_type = struct.unpack_from("<IHHiIII", data)
     if (magic, major, minor) != (NANOSECOND_MAGIC, 2, 4):
         raise ValueError(f"{path}: magic {magic:08x}, version {major}.{minor}")
-    records, others, offset = [], 0, 24
+    records, others, offset = [], 0, FILE_HEADER_BYTES
     while offset < len(data):
         if offset + 16 > len(data):
             raise ValueError(f"{path}: torn record header at {offset}")

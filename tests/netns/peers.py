@@ -1,11 +1,15 @@
 """Both ends of the connections that the tests make, cooked and raw."""
 
+import contextlib
 import fcntl
+import itertools
 import multiprocessing
 import select
+import selectors
 import socket
 import struct
 import threading
+import time
 from typing import Callable, NamedTuple
 
 import harness
@@ -176,6 +180,53 @@ class Storm(NamedTuple):
                 if port % 2 == 0:
                     sock.recv(1)  # the server's FIN
         return cookies
+
+
+class Load:
+    """
+    Connections without end from one namespace to the other: short ones, one after the other at up
+    to 250 a second, each third of them reset, and a few that stay and talk in between.
+    """
+
+    PORT, SIZE, LASTING, PAUSE_S = 7100, 400, 4, 0.004
+
+    def __init__(self, case, clients_in, server_in, address):
+        self._address = address
+        listener = listen(case, server_in, address, self.PORT)
+        fork(case, server_in, self._serve, listener)
+        fork(case, clients_in, self._call)
+
+    def _serve(self, listener):
+        """Sends back what comes."""
+        selector = selectors.DefaultSelector()
+        selector.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is listener:
+                    selector.register(listener.accept()[0], selectors.EVENT_READ)
+                    continue
+                data = b""
+                with contextlib.suppress(ConnectionError):
+                    data = key.fileobj.recv(1 << 16)
+                    key.fileobj.sendall(data)
+                if not data:
+                    selector.unregister(key.fileobj)
+                    key.fileobj.close()
+
+    def _talk(self, sock):
+        sock.sendall(payload(self.SIZE))
+        receive(sock, self.SIZE)
+
+    def _call(self):
+        lasting = [socket.create_connection((self._address, self.PORT))
+                   for _ in range(self.LASTING)]
+        for number in itertools.count():
+            with socket.create_connection((self._address, self.PORT)) as sock:
+                self._talk(sock)
+                if number % 3 == 0:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            self._talk(lasting[number % self.LASTING])
+            time.sleep(self.PAUSE_S)
 
 
 def checksum(data):

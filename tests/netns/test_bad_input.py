@@ -36,7 +36,7 @@ class CommandLine(unittest.TestCase):
     def test_unknown_flag(self):
         error = self.refuse(2, "no-such-flag", "-no-such-flag")
         self.assertIn("no-such-flag", error.splitlines()[0])
-        self.assertIn("-captureduration", error)  # the usage
+        self.assertEqual(error.splitlines()[1:], ["`packet-headers -help` lists all flags."])
 
     def test_bad_values(self):
         for flag, value in (("captureduration", "30"), ("captureduration", "fast"),
@@ -45,7 +45,8 @@ class CommandLine(unittest.TestCase):
                             ("capture.hook", "kprobe"), ("maxheadersize", "-"),
                             ("shards", "two")):
             with self.subTest(flag=flag, value=value):
-                self.assertIn("-captureduration", self.refuse(2, flag, f"-{flag}={value}"))
+                self.assertEqual(
+                    len(self.refuse(2, flag, f"-{flag}={value}").splitlines()), 2)
 
     def test_bad_value_from_the_environment(self):
         self.refuse(2, "(?i)captureduration", CAPTUREDURATION="fast")

@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 import socket
+import stat
 import subprocess
 import time
 import unittest
@@ -30,7 +31,9 @@ class ServeTest(CaptureTest):
 
     def setUp(self):
         super().setUp()
-        self.path = os.path.join(self.folder, "events.sock")
+        # In a folder of its own, where root may remove it from its sandbox.
+        os.mkdir(os.path.join(self.folder, "served"))
+        self.path = os.path.join(self.folder, "served", "events.sock")
 
     def serve(self, *flags, **options):
         return self.start_daemon(f"-eventsocket.serve={self.path}", *flags, **options)
@@ -131,7 +134,7 @@ class Announcements(ServeTest):
         opens = [event.uuid for event in events if event.is_open]
         self.assertEqual([len(opens), len(set(opens))], [connections, connections])
         self.assertEqual(sorted(event.uuid for event in events if not event.is_open), sorted(opens))
-        self.assertRegex(daemon.log, rf"dropped pid {os.getpid()}, uid 0: it reads too slowly")
+        self.assertRegex(daemon.log, rf"dropped pid {os.getpid()}, uid 0, gid 0: it reads too slowly")
         self.finish(daemon)
 
 
@@ -201,6 +204,13 @@ class Socket(ServeTest):
         self.assertRegex(self.refused(), rf" error listen on {self.path}: .* no socket")
         with open(self.path, encoding="ascii") as file:
             self.assertEqual(file.read(), "precious")
+
+    def test_permissions(self):
+        """Exactly those asked for, and so who may connect."""
+        for mode, flags in ((0o660, ()), (0o606, ("-eventsocket.mode=0606",))):
+            daemon = self.serve(*flags)
+            self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), mode)
+            self.finish(daemon)
 
     @needs_tool("setpriv")
     def test_without_the_privilege(self):

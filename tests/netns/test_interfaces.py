@@ -1,11 +1,16 @@
 """Interfaces of every kind: added and deleted, tagged frames, L3 devices, hooks by name."""
 
+import json
+import os
+import re
+import time
 import unittest
 
+import bpf
 import judge
 import pcap
-from harness import (HOST4, PEER4, PEER_MAC, CaptureTest, left_behind, needs_daemon, needs_tcx,
-                     tcx_programs, wait_until)
+from harness import (HOST4, PEER4, PEER_MAC, CaptureTest, Namespace, left_behind, needs_daemon,
+                     needs_tcx, needs_tool, run, tcx_programs, wait_until)
 from peers import RawPeer, TunPair, connect, cookie_of, exchange, flow_of, listen, payload
 
 VLAN, QINQ = 0x8100, 0x88A8
@@ -51,6 +56,151 @@ class ComingAndGoing(CaptureTest):
         daemon = self.start_daemon(interface="host0,lo")
         self.assertIn("ready: capturing on 2 interface(s)", daemon.log)
         self.finish(daemon)
+
+
+@needs_daemon
+@needs_tool("bpftool")
+class Flapping(CaptureTest):
+    """One interface that never rests, in five ways, and a connection over it each time."""
+
+    ATTACHED_WITHIN_S = 1
+    MOST_GROWTH_KB = 4096  # of the daemon's memory: what its flows and files leave behind
+
+    def setUp(self):
+        super().setUp()
+        self.latencies = []
+        self.uuids = set()
+        self.name = "flap0"
+        self.make()
+
+    def make(self):
+        self.host.link_to(self.peer, "flap0", "flap1", ["10.9.1.1/24"], ["10.9.1.2/24"])
+
+    def bring_up(self):
+        self.host.ip("addr", "replace", "10.9.1.1/24", "dev", self.name)
+        self.host.ip("link", "set", self.name, "up")
+
+    def attach_line(self):
+        """What the daemon says when it attaches to the interface that is there now."""
+        ifindex = self.host.run("cat", f"/sys/class/net/{self.name}/ifindex").strip()
+        return f"attached to {self.name} (ifindex {ifindex})"
+
+    def go_down_and_up(self):
+        self.host.ip("link", "set", self.name, "down")
+        return self.timed(self.bring_up, 0)
+
+    def change_its_mtu(self):
+        mtu = self.host.run("cat", f"/sys/class/net/{self.name}/mtu").strip()
+        return self.timed(lambda: self.host.ip("link", "set", self.name, "mtu",
+                                               "1400" if mtu == "1500" else "1500"), 0)
+
+    def get_another_name(self):
+        """Whoever looks at the metrics finds it under the new one."""
+        old, self.name = self.name, "flap0" if self.name != "flap0" else "renamed0"
+        self.host.ip("link", "set", old, "down")
+        self.host.ip("link", "set", old, "name", self.name)
+        return self.timed(self.bring_up, 0)
+
+    def be_made_again(self):
+        gone = self.daemon.log.count("let go of")
+        self.host.ip("link", "del", self.name)
+        self.name = "flap0"
+        wait_until(lambda: self.daemon.log.count("let go of") == gone + 1,
+                   lambda: self.daemon.log)
+        return self.timed(self.make, 1)
+
+    def move_away_and_back(self):
+        gone = self.daemon.log.count("let go of")
+        self.host.ip("link", "set", self.name, "netns", self.away.name)
+        wait_until(lambda: self.daemon.log.count("let go of") == gone + 1,
+                   lambda: self.daemon.log)
+        self.away.ip("link", "set", self.name, "netns", self.host.name)
+        return self.timed(self.bring_up, 1)
+
+    def timed(self, event, attachments):
+        """How long the daemon took from the event on; so often it has to attach anew."""
+        before = self.daemon.log.count("attached to ")
+        began = time.monotonic()
+        event()
+        line = self.attach_line()
+        wait_until(lambda: self.daemon.log.count("attached to ") == before + attachments,
+                   lambda: self.daemon.log)
+        if attachments:
+            self.assertIn(line, self.daemon.log)
+        wait_until(lambda: self.daemon.metric("interface_attached", interface=self.name) == 2,
+                   lambda: self.daemon.log)
+        self.latencies.append(time.monotonic() - began)
+
+    def connection(self):
+        listener = listen(self, self.host, "10.9.1.1")
+        client, accepted = connect(self, self.peer, "10.9.1.2", listener)
+        exchange(client, accepted)
+        self.uuids.add(judge.uuid_of(cookie_of(accepted)))
+        for sock in (client, accepted, listener):
+            sock.close()
+
+    def wait_until_saved(self):
+        def saved():
+            return {os.path.basename(path).removesuffix(".pcap") for path in self.daemon.files()}
+        wait_until(lambda: self.uuids <= saved(), lambda: self.uuids - saved())
+
+    def held(self):
+        """What the daemon holds: BPF objects by kind and counters; memory in KB."""
+        pid, held = self.daemon.pid, {}
+        for kind in ("prog_id", "map_id", "link_id"):
+            held[kind] = len(bpf.ids_of(pid, kind))
+        for number in bpf.ids_of(pid, "map_id"):
+            found = json.loads(run("bpftool", "-j", "map", "show", "id", str(number)))
+            if found["name"] == "ph_counters_2nd":
+                held["more counters"] = len(json.loads(
+                    run("bpftool", "-j", "map", "dump", "id", str(number))))
+            elif found["name"] == "ph_counters":
+                rows = json.loads(run("bpftool", "-j", "map", "dump", "id", str(number)))
+                held["rows of counters"] = sum(
+                    row["formatted"]["values"][0]["value"]["ifindex"] != 0 for row in rows)
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            anonymous = int(re.search(r"RssAnon:\s*(\d+) kB", file.read())[1])
+        return held, anonymous
+
+    def descriptors(self):
+        """Files that are being written and requests of metrics included."""
+        return len(os.listdir(f"/proc/{self.daemon.pid}/fd"))
+
+    def flap(self, cycles, *flags):
+        """So many cycles, all five ways in turn."""
+        self.away = Namespace(self, "C")
+        self.daemon = self.start_daemon(*flags, interface=None)
+        ways = (self.go_down_and_up, self.change_its_mtu, self.get_another_name,
+                self.be_made_again, self.move_away_and_back)
+        for way in ways:  # what is made once and stays is there afterwards
+            way()
+            self.connection()
+        self.wait_until_saved()
+        (held, memory), descriptors = self.held(), self.descriptors()
+        for cycle in range(cycles):
+            way = ways[cycle % len(ways)]
+            with self.subTest(cycle=cycle, way=way.__name__):
+                way()
+                self.connection()
+        self.wait_until_saved()
+        held_later, memory_later = self.held()
+        wait_until(lambda: self.descriptors() <= descriptors, self.descriptors)
+        self.latencies.sort()
+        print(f"\n  {self.id().split('.', 1)[-1]}: attached after {self.latencies[0] * 1000:.0f} "
+              f"to {self.latencies[-1] * 1000:.0f} ms, median "
+              f"{self.latencies[len(self.latencies) // 2] * 1000:.0f} ms; {held_later}; "
+              f"{memory_later - memory} KB more memory", flush=True)
+        self.assertLess(self.latencies[-1], self.ATTACHED_WITHIN_S)
+        self.assertEqual(held_later, held)
+        self.assertLess(memory_later - memory, self.MOST_GROWTH_KB)
+        self.assertEqual(len(self.uuids), cycles + len(ways))
+        self.assertLessEqual(self.uuids, set(self.finish(self.daemon)))
+
+    def test_a_hundred_times(self):
+        self.flap(100)
+
+    def test_clsact(self):
+        self.flap(15, "-capture.hook=clsact")
 
 
 @needs_daemon
