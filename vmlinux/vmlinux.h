@@ -38,6 +38,10 @@ enum {
 };
 
 enum {
+	BPF_F_CURRENT_NETNS = -1,
+};
+
+enum {
 	BPF_RB_NO_WAKEUP = 1,
 	BPF_RB_FORCE_WAKEUP = 2,
 };
@@ -52,6 +56,7 @@ enum {
 	BPF_TCP_FIN_WAIT2 = 5,
 	BPF_TCP_CLOSE_WAIT = 8,
 	BPF_TCP_LAST_ACK = 9,
+	BPF_TCP_LISTEN = 10,
 	BPF_TCP_CLOSING = 11,
 };
 
@@ -127,6 +132,24 @@ struct bpf_sock {
 	__be16 dst_port;
 	__u32 dst_ip4;
 	__u32 dst_ip6[4];
+	__u32 state;
+};
+
+struct bpf_sock_tuple {
+	union {
+		struct {
+			__be32 saddr;
+			__be32 daddr;
+			__be16 sport;
+			__be16 dport;
+		} ipv4;
+		struct {
+			__be32 saddr[4];
+			__be32 daddr[4];
+			__be16 sport;
+			__be16 dport;
+		} ipv6;
+	};
 };
 
 struct __sk_buff {
