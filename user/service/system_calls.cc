@@ -58,7 +58,7 @@ constexpr uint64_t kThread = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD;
 constexpr uint64_t kPrSetVma = 0x53564d41;
 
 constexpr int kMostTries = 3;
-constexpr unsigned kMostSeconds = 3;
+constexpr unsigned kMostSeconds = 30;
 
 // All that is allowed, and what for.
 std::vector<Group> Groups(pid_t own) {
