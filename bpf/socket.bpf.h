@@ -54,22 +54,26 @@ static __always_inline int ph_has_socket(void *context, const struct ph_flow_key
 {
 	const __u32 *local = (const __u32 *)(const void *)key->local_addr;
 	const __u32 *remote = (const __u32 *)(const void *)key->remote_addr;
-	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock_tuple tuple __attribute__((aligned(8))) = {};
 	struct bpf_sock *sk;
 	int is_listener;
 
 	if (is_ipv6) {
-		__builtin_memcpy(tuple.ipv6.saddr, remote, sizeof(tuple.ipv6.saddr));
-		__builtin_memcpy(tuple.ipv6.daddr, local, sizeof(tuple.ipv6.daddr));
-		tuple.ipv6.sport = key->remote_port_be;
-		tuple.ipv6.dport = key->local_port_be;
+		PH_STORE(__be16, &tuple.ipv6.dport, key->local_port_be);
+		PH_STORE(__be16, &tuple.ipv6.sport, key->remote_port_be);
+		PH_UNROLLED
+		for (int i = 3; i >= 0; i--)
+			PH_STORE(__be32, &tuple.ipv6.daddr[i], local[i]);
+		PH_UNROLLED
+		for (int i = 3; i >= 0; i--)
+			PH_STORE(__be32, &tuple.ipv6.saddr[i], remote[i]);
 		sk = bpf_skc_lookup_tcp(context, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS,
 					0);
 	} else {
-		tuple.ipv4.saddr = remote[3];
-		tuple.ipv4.daddr = local[3];
-		tuple.ipv4.sport = key->remote_port_be;
-		tuple.ipv4.dport = key->local_port_be;
+		PH_STORE(__be16, &tuple.ipv4.dport, key->local_port_be);
+		PH_STORE(__be16, &tuple.ipv4.sport, key->remote_port_be);
+		PH_STORE(__be32, &tuple.ipv4.daddr, local[3]);
+		PH_STORE(__be32, &tuple.ipv4.saddr, remote[3]);
 		sk = bpf_skc_lookup_tcp(context, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS,
 					0);
 	}

@@ -43,9 +43,6 @@ constexpr int64_t kDiskPatience = 6;
 
 constexpr unsigned kMostDefaultShards = 16;
 
-// How long a disk that takes nothing is waited for at the end.
-constexpr int64_t kLastTriesNs = 5'000'000'000;
-
 uint32_t ShardCount(const Config& config) {
   if (config.shards > 0) return static_cast<uint32_t>(config.shards);
   // The other half is for those who send the packets.
@@ -432,14 +429,14 @@ void Daemon::RunUntilStopped() {
 
 Daemon::~Daemon() {
   interfaces_.DetachAll();
-  if (publisher_ != nullptr) publisher_->StopRetryingAt(MonotonicNow() + kLastTriesNs);
+  if (publisher_ != nullptr) publisher_->StopRetryingSoon();
 }
 
 bool Daemon::Finish() {
   is_finishing_ = true;
   ExitOnInterrupt();
   interfaces_.DetachAll();
-  publisher_->StopRetryingAt(MonotonicNow() + kLastTriesNs);
+  publisher_->StopRetryingSoon();
   heartbeat_.Rest();
   for (const auto& shard : shards_) shard->BeginToFinish();
   for (const auto& shard : shards_) shard->Finish();

@@ -119,7 +119,7 @@ class Splitter {
                      return true;
                    }),
         progress_(STDERR_FILENO, TotalBytes(config.read_files), MonotonicNow()) {
-    publisher_.StopRetryingAt(0);  // one can do it again
+    publisher_.StopRetrying();  // one can do it again
   }
 
   int Run();

@@ -17,6 +17,7 @@ VERDICT = "all kernel tests passed"
 KERNEL = tuple(int(number) for number in os.uname().release.split(".")[:2])
 HAS_MEMORY_BY_CGROUP = KERNEL >= (5, 11)  # before, BPF maps are locked memory of the user
 HAS_SOCKET_COOKIE_IN_TRACING = KERNEL >= (5, 12)
+HAS_LANDLOCK = KERNEL >= (5, 13)
 HAS_XDP_FRAGS = KERNEL >= (5, 18)
 HAS_TCX = KERNEL >= (6, 6)
 TC = "tcx" if HAS_TCX else "clsact"
@@ -172,6 +173,23 @@ class Kernel(CaptureTest):
 
     def test_interfaces_come_and_go_with_few_capabilities(self):
         self.interfaces_come_and_go(rights=(*LOCKS_MEMORY, *CAN_LOAD))
+
+    def test_sandbox(self):
+        """What a thread may not is refused; without Landlock all but what it does with files."""
+        if HAS_LANDLOCK:
+            daemon = self.start_daemon("-sandbox=require", "-sandbox.selftest")
+            self.assertRegex(daemon.log, r"sandbox: user root, .*landlock ABI \d+, seccomp")
+        else:
+            self.assertIn("Linux 5.13 or newer has", self.refusal("-sandbox=require"))
+            daemon = self.start_daemon("-sandbox.selftest")
+            self.assertRegex(daemon.log, r"sandbox: user root, .*not dumpable, seccomp")
+        tries = re.findall(r"sandbox selftest: [^:]+: ([^:]+): (refused|not refused) ", daemon.log)
+        self.assertIn(("load a BPF program", "refused"), tries)
+        self.assertEqual({what for what, answer in tries if answer != "refused"},
+                         set() if HAS_LANDLOCK else {"read /etc/shadow",
+                                                     "write outside the data directory"})
+        self.one_flow(daemon)
+        self.assertEqual(len(self.finish(daemon)), 1)
 
     def test_settled(self):
         """The kernel is told of flows whose capture is over."""

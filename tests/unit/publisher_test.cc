@@ -565,7 +565,7 @@ TEST_CASE("At the end what can't be saved is given up and counted", "[publisher]
     for (uint64_t i = 1; i <= 700; ++i) output.Submit(i, absl::StrCat("flow_", i), Record(i));
     output.AwaitErrors(500);
     CHECK(output.done.size() == 0);
-    output.publisher->StopRetryingAt(0);
+    output.publisher->StopRetrying();
     CHECK(output.Saved(700) == 0);
   }
   CHECK(output.Failed() == 700);
@@ -584,7 +584,7 @@ TEST_CASE("A file that fails alone does not hold up the others", "[publisher]") 
     CHECK(output.Saved(1) == 1);
   }
   CHECK(output.publisher->waiting() == 1);
-  output.publisher->StopRetryingAt(0);
+  output.publisher->StopRetrying();
   CHECK(output.Saved(1) == 0);
 }
 

@@ -36,7 +36,6 @@ constexpr int64_t kFileJobBytes = sizeof(FileJob) + 64;
 // No reading of two clocks is so far apart, and no suspend so short.
 constexpr int64_t kShortestSuspendNs = 10'000'000;
 
-
 LinkType LinkTypeOf(const ph_header_record& record) {
   return record.link_layer == PH_LINK_ETHERNET ? LinkType::kEthernet : LinkType::kRawIp;
 }
@@ -55,7 +54,8 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
                      MemoryBudget& budget, FlowLimit& limit, Books& books, FlowStats& stats,
                      KernelFlows& kernel, std::function<void(FileJob)> submit)
     : options_(options),
-      flow_bytes_(sizeof(Flow) + (options.anonymizer == nullptr ? 0 : sizeof(Disguise))),
+      flow_bytes_(sizeof(Flow) + (options.anonymizer == nullptr ? 0 : sizeof(Disguise)) +
+                  (options.stream ? kOpenFileBytes : 0)),
       budget_(budget),
       limit_(limit),
       books_(books),

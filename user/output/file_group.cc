@@ -37,12 +37,13 @@ class FolderSyncs {
 
 }  // namespace
 
-uint64_t PublishGroup(std::vector<FileOfGroup>& files, bool sync) {
+uint64_t PublishGroup(std::vector<FileOfGroup>& files, bool sync, Heartbeat* heartbeat) {
   uint64_t failed = 0;
   FolderSyncs file_systems(syncfs);
   FolderSyncs names(fsync);
   for (FileOfGroup& entry : files) {
     if (!sync || entry.file->is_published()) continue;
+    if (heartbeat != nullptr) heartbeat->Beat();
     // It also reports what went wrong with files of others.
     if (files.size() >= kSyncWholeFileSystem && file_systems.Sync(*entry.file->folder()).ok()) {
       continue;

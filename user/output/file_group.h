@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "user/base/heartbeat.h"
 #include "user/output/data_directory.h"
 
 namespace packet_headers {
@@ -20,8 +21,9 @@ struct FileOfGroup {
 
 // Gives all files their names; with `sync` their bytes are on the disk before, and the names
 // afterwards, for the price of a few calls for all of them. A file that has its name already gets
-// only what was missing. Returns how many calls failed.
-uint64_t PublishGroup(std::vector<FileOfGroup>& files, bool sync);
+// only what was missing. Beats for each file, if there is a `heartbeat`. Returns how many calls
+// failed.
+uint64_t PublishGroup(std::vector<FileOfGroup>& files, bool sync, Heartbeat* heartbeat);
 
 }  // namespace packet_headers
 

@@ -54,9 +54,14 @@ Publisher::Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen,
       thread_(StartThread(heartbeat_.thread(), [this] { Run(); })) {}
 
 Publisher::~Publisher() {
-  StopRetryingAt(std::min(stop_retrying_ns_.load(), MonotonicNow() + kLastTriesNs));
+  StopRetryingSoon();
   jobs_.Close();
   thread_.join();
+}
+
+void Publisher::StopRetryingSoon() {
+  const int64_t soon_ns = MonotonicNow() + kLastTriesNs;
+  if (stop_retrying_ns_ > soon_ns) stop_retrying_ns_ = soon_ns;
 }
 
 void Publisher::Run() {
@@ -196,7 +201,7 @@ void Publisher::Complete(const Round& whole) {
     file->stage = FileStage::kWriteFinal;
     group.push_back({file->hidden.get(), absl::OkStatus()});
   }
-  CountError(FileStage::kWriteFinal, PublishGroup(group, directory_->options().sync));
+  CountError(FileStage::kWriteFinal, PublishGroup(group, directory_->options().sync, &heartbeat_));
   for (size_t i = 0; i < whole.size(); ++i) {
     whole[i]->status = group[i].status;
     whole[i]->is_lost = group[i].sync_failed && whole[i]->bytes > 0;
@@ -278,7 +283,7 @@ void Publisher::NoteDisk(const absl::Status& status, bool is_well, int64_t now_n
 // Hands back the first job of the file.
 void Publisher::Return(FlowFile& file, bool saved) {
   FileJob job = std::move(file.jobs.front());
-  file.jobs.pop_front();
+  file.jobs.erase(file.jobs.begin());
   --held_jobs_;
   job.saved = saved;
   if (!file.is_given_up) {

@@ -24,6 +24,9 @@
 
 namespace packet_headers {
 
+// What the file of a flow takes in the publisher from its first job on until its last, about.
+inline constexpr int64_t kOpenFileBytes = 1024;
+
 // What the making of a file can fail at.
 enum class FileStage {
   kMkdir,         // the folder of its date
@@ -76,9 +79,10 @@ class Publisher {
   // From any thread.
   void Submit(FileJob job) { jobs_.Put(std::move(job)); }
 
-  // From then on (MonotonicNow()) whatever fails is given up at once, so that there is an end. From
-  // any thread.
-  void StopRetryingAt(int64_t time_ns) { stop_retrying_ns_.store(time_ns); }
+  // Whatever fails from now on, or in some seconds, is given up at once, so that there is an end.
+  // From any thread.
+  void StopRetrying() { stop_retrying_ns_.store(0); }
+  void StopRetryingSoon();
 
   // Jobs that are not done.
   size_t waiting() const { return jobs_.size() + held_jobs_; }
@@ -100,7 +104,7 @@ class Publisher {
     explicit FlowFile(uint64_t id) : flow_id(id) {}
 
     const uint64_t flow_id;
-    std::deque<FileJob> jobs;            // whose records are not safely in the file
+    std::vector<FileJob> jobs;           // whose records are not safely in the file
     std::unique_ptr<HiddenFile> hidden;  // null until it was made
     int64_t bytes = 0;                   // of the hidden file, by jobs that are done
     int64_t last_time_ns = 0;            // of the records in them

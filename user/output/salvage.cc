@@ -307,7 +307,7 @@ void Salvage::Publish(Mended mended) {
   std::vector<FileOfGroup> group;
   group.reserve(mended.size());
   for (const auto& [file, packets] : mended) group.push_back({file.get(), absl::OkStatus()});
-  PublishGroup(group, options_.sync);
+  PublishGroup(group, options_.sync, /*heartbeat=*/nullptr);
   for (size_t i = 0; i < group.size(); ++i) {
     if (!group[i].status.ok()) {
       Fail(group[i].status);

@@ -7,6 +7,7 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
+#include <malloc.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -58,7 +60,9 @@ constexpr uint64_t kThread = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD;
 constexpr uint64_t kPrSetVma = 0x53564d41;
 
 constexpr int kMostTries = 3;
-constexpr unsigned kMostSeconds = 30;
+// It takes some milliseconds, and memory far below this.
+constexpr unsigned kMostSeconds = 5;
+constexpr size_t kEnoughBytes = size_t{4} << 20;
 
 // All that is allowed, and what for.
 std::vector<Group> Groups(pid_t own) {
@@ -265,6 +269,15 @@ int WriteFilter(unsigned uses, pid_t process, int fd) {
   return -error;
 }
 
+// Makes malloc() keep so much that it needs none from the kernel; whether that was to be had.
+bool KeepMemory(size_t bytes) {
+  mallopt(M_MMAP_THRESHOLD, static_cast<int>(2 * bytes));
+  mallopt(M_TRIM_THRESHOLD, static_cast<int>(2 * bytes));
+  void* volatile memory = malloc(bytes);  // volatile: or the compiler leaves both calls out
+  free(memory);
+  return memory != nullptr;
+}
+
 // The instructions, made in a process of its own: libseccomp can crash, or not end, where it finds
 // no memory.
 absl::StatusOr<std::string> MakeFilter(unsigned uses) {
@@ -277,7 +290,7 @@ absl::StatusOr<std::string> MakeFilter(unsigned uses) {
   if (maker < 0) return absl::ErrnoToStatus(errno, "seccomp: fork");
   if (maker == 0) {
     alarm(kMostSeconds);
-    _exit(WriteFilter(uses, process, to.get()));
+    _exit(KeepMemory(kEnoughBytes) ? WriteFilter(uses, process, to.get()) : ENOMEM);
   }
   to.Reset();
   std::string filter((BPF_MAXINSNS + 1) * sizeof(sock_filter), '\0');
