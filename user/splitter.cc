@@ -223,7 +223,8 @@ void Splitter::OnFrame(const CapturedFrame& captured) {
   if (counter != PH_CAPTURED) return;
   record_.record().time_ns = static_cast<uint64_t>(time_ns);
   record_.record().ifindex = kIfindex;
-  table_.OnRecord(record_.data(), record_.size());
+  const RecordBytes bytes = {record_.data(), record_.size()};
+  table_.OnRecords({&bytes, 1});
 }
 
 void Splitter::Announce(int64_t until_ns) {

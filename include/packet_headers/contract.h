@@ -36,7 +36,7 @@
 #define ph_ntohs(x) ntohs(x)
 #define ph_htons(x) htons(x)
 #define ph_htonl(x) htonl(x)
-#define __ph_inline inline
+#define __ph_inline inline __attribute__((always_inline))
 #define PH_STATIC_ASSERT(condition, message) static_assert(condition, message)
 #define PH_STORE(type, at, value)                                                                  \
 	do {                                                                                       \

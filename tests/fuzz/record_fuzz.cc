@@ -180,7 +180,8 @@ class Shard {
     // Where it ends, the address sanitizer looks.
     const std::unique_ptr<uint64_t[]> copy(new uint64_t[record.size() / 8 + 1]);
     std::memcpy(copy.get(), record.data(), record.size());
-    table_->OnRecord(copy.get(), record.size());
+    const RecordBytes bytes = {copy.get(), record.size()};
+    table_->OnRecords({&bytes, 1});
     ++fed_;
   }
 

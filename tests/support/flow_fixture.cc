@@ -123,7 +123,8 @@ void FlowFixture::FeedBytes(const void* data, size_t size) {
   const bool readable = size >= sizeof(*record) && record->direction <= PH_EGRESS;
   ++fed_[{readable ? record->ifindex : 0, readable ? record->direction : 0}];
   ++fed_total_;
-  table_->OnRecord(data, size);
+  const RecordBytes bytes = {data, size};
+  table_->OnRecords({&bytes, 1});
   ReturnJobs();
 }
 

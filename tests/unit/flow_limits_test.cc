@@ -305,7 +305,7 @@ TEST_CASE("Too many attempts push out the oldest of them and no captured flow", 
 
 TEST_CASE("Attempts that fill their memory push out the oldest of them", "[flow][limits]") {
   FlowOptions options = DefaultFlowOptions();
-  options.max_embryonic_bytes = 100 * kChunkBytes;
+  options.max_embryonic_bytes = 100 * kSmallestChunkBytes;
   FlowFixture flows(options);
   for (uint16_t port = 1; port <= 90; ++port) {
     flows.In({.flags = kSyn, .seq = 100, .tuple = Peer(port)});

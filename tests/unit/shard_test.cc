@@ -83,7 +83,7 @@ class ScriptedSource : public RecordSource {
 
   void Wait(absl::Duration) override { std::this_thread::yield(); }
 
-  size_t Drain(size_t most, absl::FunctionRef<void(const void*, size_t)> use) override {
+  size_t Drain(size_t most, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) override {
     // All packets of a flow come at one time, however long this thread has to wait meanwhile.
     const auto now_ns = static_cast<uint64_t>(MonotonicNow());
     size_t records = 0;
@@ -91,7 +91,8 @@ class ScriptedSource : public RecordSource {
       std::vector<char> record = std::move(script_.front());
       script_.pop_front();
       std::memcpy(record.data() + offsetof(ph_header_record, time_ns), &now_ns, sizeof(now_ns));
-      use(record.data(), record.size());
+      const RecordBytes bytes = {record.data(), record.size()};
+      use({&bytes, 1});
     }
     if (script_.empty()) {
       const std::scoped_lock lock(mutex_);

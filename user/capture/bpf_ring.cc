@@ -1,58 +1,69 @@
 #include "user/capture/bpf_ring.h"
 
-#include <bpf/libbpf.h>
+#include <bpf/bpf.h>
+#include <linux/bpf.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
-#include <utility>
 
 namespace packet_headers {
 namespace {
 
+// What is used between two writes of the reader's position.
+constexpr size_t kMostInBatch = 32;
+
 size_t PageBytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+
+// Shared with the kernel.
+template <typename Word>
+std::atomic_ref<Word> Shared(Word* word) {
+  return std::atomic_ref<Word>(*word);
+}
 
 }  // namespace
 
-struct BpfRing::Batch {
-  const size_t most;
-  size_t used;
-  absl::FunctionRef<void(const void*, size_t)> use;
-};
-
 absl::StatusOr<std::unique_ptr<BpfRing>> BpfRing::Open(UniqueFd map) {
   std::unique_ptr<BpfRing> ring(new BpfRing(std::move(map)));
-  ring->reader_ = ring_buffer__new(ring->map_.get(), OnRecord, ring.get(), nullptr);
-  if (ring->reader_ == nullptr) return absl::ErrnoToStatus(errno, "map a ring buffer");
+  const int fd = ring->map_.get();
+  bpf_map_info info = {};
+  __u32 info_bytes = sizeof(info);
+  if (bpf_obj_get_info_by_fd(fd, &info, &info_bytes) != 0) {
+    return absl::ErrnoToStatus(errno, "ask for the size of a ring buffer");
+  }
+  ring->bytes_ = info.max_entries;
+  const auto map_pages = [fd](size_t bytes, int protection, size_t offset) -> uint64_t* {
+    void* pages = mmap(nullptr, bytes, protection, MAP_SHARED, fd, static_cast<off_t>(offset));
+    return pages == MAP_FAILED ? nullptr : static_cast<uint64_t*>(pages);
+  };
+  ring->consumed_ = map_pages(PageBytes(), PROT_READ | PROT_WRITE, 0);
+  ring->produced_ = map_pages(PageBytes() + 2 * ring->bytes_, PROT_READ, PageBytes());
+  if (ring->consumed_ == nullptr || ring->produced_ == nullptr) {
+    return absl::ErrnoToStatus(errno, "map a ring buffer");
+  }
 
   // Edge-triggered: the kernel's own wake-up ends a wait, not that there is something to read.
   ring->epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
   epoll_event event = {};
   event.events = EPOLLIN | EPOLLET;
-  if (!ring->epoll_.valid() ||
-      epoll_ctl(ring->epoll_.get(), EPOLL_CTL_ADD, ring->map_.get(), &event) != 0) {
+  if (!ring->epoll_.valid() || epoll_ctl(ring->epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
     return absl::ErrnoToStatus(errno, "poll a ring buffer");
   }
-  void* positions = mmap(nullptr, 2 * PageBytes(), PROT_READ, MAP_SHARED, ring->map_.get(), 0);
-  if (positions == MAP_FAILED) return absl::ErrnoToStatus(errno, "map a ring buffer's positions");
-  ring->positions_ = static_cast<const char*>(positions);
   return ring;
 }
 
 BpfRing::~BpfRing() {
-  ring_buffer__free(reader_);
-  if (positions_ != nullptr) munmap(const_cast<char*>(positions_), 2 * PageBytes());
+  if (consumed_ != nullptr) munmap(consumed_, PageBytes());
+  if (produced_ != nullptr) munmap(produced_, PageBytes() + 2 * bytes_);
 }
 
 int64_t BpfRing::used_bytes() const {
-  const auto read = [](const char* position) {
-    return std::atomic_ref(*reinterpret_cast<uint64_t*>(const_cast<char*>(position)))
-        .load(std::memory_order_acquire);
-  };
-  const uint64_t consumed = read(positions_);
-  return static_cast<int64_t>(read(positions_ + PageBytes()) - consumed);
+  const uint64_t consumed = Shared(consumed_).load(std::memory_order_acquire);
+  return static_cast<int64_t>(Shared(produced_).load(std::memory_order_acquire) - consumed);
 }
 
 void BpfRing::Wait(absl::Duration most) {
@@ -60,20 +71,32 @@ void BpfRing::Wait(absl::Duration most) {
   epoll_wait(epoll_.get(), &event, 1, static_cast<int>(absl::ToInt64Milliseconds(most)));
 }
 
-int BpfRing::OnRecord(void* ring, void* data, size_t size) {
-  Batch& batch = *static_cast<BpfRing*>(ring)->batch_;
-  batch.use(data, size);
-  ++batch.used;
-  // A negative value ends the drain behind this record.
-  return batch.used < batch.most ? 0 : -ECANCELED;
-}
-
-size_t BpfRing::Drain(size_t most, absl::FunctionRef<void(const void*, size_t)> use) {
-  Batch batch = {most, 0, use};
-  batch_ = &batch;
-  ring_buffer__consume(reader_);
-  batch_ = nullptr;
-  return batch.used;
+size_t BpfRing::Drain(size_t most, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) {
+  char* const ring = reinterpret_cast<char*>(produced_) + PageBytes();
+  std::array<RecordBytes, kMostInBatch> batch;
+  uint64_t consumed = Shared(consumed_).load(std::memory_order_relaxed);
+  size_t used = 0;
+  while (used < most) {
+    const uint64_t produced = Shared(produced_).load(std::memory_order_acquire);
+    const size_t wanted = std::min(most - used, batch.size());
+    uint64_t next = consumed;
+    size_t records = 0;
+    while (records < wanted && next < produced) {
+      char* const header = ring + (next & (bytes_ - 1));
+      const uint32_t length =
+          Shared(reinterpret_cast<uint32_t*>(header)).load(std::memory_order_acquire);
+      if ((length & BPF_RINGBUF_BUSY_BIT) != 0) break;
+      const uint32_t bytes = length & ~BPF_RINGBUF_DISCARD_BIT;
+      if (bytes == length) batch[records++] = {header + BPF_RINGBUF_HDR_SZ, bytes};
+      next += (bytes + BPF_RINGBUF_HDR_SZ + 7) / 8 * 8;
+    }
+    if (next == consumed) break;
+    if (records > 0) use(absl::MakeConstSpan(batch.data(), records));
+    consumed = next;
+    Shared(consumed_).store(consumed, std::memory_order_release);
+    used += records;
+  }
+  return used;
 }
 
 }  // namespace packet_headers

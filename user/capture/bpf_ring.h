@@ -5,15 +5,17 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "user/base/unique_fd.h"
 #include "user/flow/record_source.h"
 
-struct ring_buffer;
-
 namespace packet_headers {
 
+// Read by hand, as the kernel documents it (Documentation/bpf/ringbuf.rst), not with libbpf: that
+// writes the reader's position after each record, and the kernel reads it before each, so that the
+// cache line goes to and fro; and it shows one record at a time.
 class BpfRing : public RecordSource {
  public:
   // Takes the descriptor of a BPF_MAP_TYPE_RINGBUF.
@@ -21,7 +23,7 @@ class BpfRing : public RecordSource {
   ~BpfRing() override;
 
   void Wait(absl::Duration most) override;
-  size_t Drain(size_t most, absl::FunctionRef<void(const void*, size_t)> use) override;
+  size_t Drain(size_t most, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) override;
 
   int map_fd() const { return map_.get(); }
 
@@ -29,17 +31,13 @@ class BpfRing : public RecordSource {
   int64_t used_bytes() const;
 
  private:
-  struct Batch;
-
   explicit BpfRing(UniqueFd map) : map_(std::move(map)) {}
-
-  static int OnRecord(void* ring, void* data, size_t size);
 
   UniqueFd map_;
   UniqueFd epoll_;
-  ring_buffer* reader_ = nullptr;
-  Batch* batch_ = nullptr;           // of the Drain() under way
-  const char* positions_ = nullptr;  // two pages: the reader's position, the kernel's position
+  uint64_t bytes_ = 0;            // of the ring: a power of two
+  uint64_t* consumed_ = nullptr;  // the reader's position, in a page of its own
+  uint64_t* produced_ = nullptr;  // the kernel's, in a page; behind it the ring, twice
 };
 
 }  // namespace packet_headers

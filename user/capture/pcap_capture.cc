@@ -175,7 +175,7 @@ void PcapCapture::ReadDepartures() {
 
 // The packets of all taps in the order of their times. What came before the round began is in the
 // kernel's buffers, so a round ends there: of what comes later a tap may have less than another.
-size_t PcapCapture::Drain(size_t most, absl::FunctionRef<void(const void*, size_t)> use) {
+size_t PcapCapture::Drain(size_t most, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) {
   TakeArrivals();
   const int64_t now_ns = MonotonicNow();
   FollowWallClock(now_ns);
@@ -236,12 +236,13 @@ void PcapCapture::ReadOn(Tap& tap, int64_t now_ns) {
   }
 }
 
-void PcapCapture::Use(Tap& tap, absl::FunctionRef<void(const void*, size_t)> use) {
+void PcapCapture::Use(Tap& tap, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) {
   FrameRecord& made = tap.records[tap.next++];
   made.record().time_ns = static_cast<uint64_t>(tap.time_ns);
   made.record().ifindex = tap.ifindex;
   if (owners_ != nullptr) made.record().socket_cookie = cache_.CookieFor(made.key(), made.record());
-  use(made.data(), made.size());
+  const RecordBytes bytes = {made.data(), made.size()};
+  use({&bytes, 1});
 }
 
 void PcapCapture::CountDropped(Tap& tap) {

@@ -78,7 +78,7 @@ class PcapCapture : public CaptureEngine, private RecordSource, private KernelFl
 
   // The thread of the shard.
   void Wait(absl::Duration most) override;
-  size_t Drain(size_t most, absl::FunctionRef<void(const void*, size_t)> use) override;
+  size_t Drain(size_t most, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) override;
   std::vector<FlowOwner> TakeOwners() override { return std::exchange(late_owners_, {}); }
   void Settle(const ph_flow_key&, bool) override {}
   void Unsettle(const ph_flow_key&) override {}
@@ -88,7 +88,7 @@ class PcapCapture : public CaptureEngine, private RecordSource, private KernelFl
   void FollowWallClock(int64_t now_ns);
   // Reads on to the tap's next record, or to its end for this round.
   void ReadOn(Tap& tap, int64_t now_ns);
-  void Use(Tap& tap, absl::FunctionRef<void(const void*, size_t)> use);
+  void Use(Tap& tap, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use);
   void CountDropped(Tap& tap);
   // Those that were stopped and read to their end.
   void Retire();

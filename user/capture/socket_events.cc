@@ -70,8 +70,10 @@ SocketEvents::~SocketEvents() { socket_events_bpf::destroy(skeleton_); }
 int SocketEvents::fd() const { return ring_->map_fd(); }
 
 void SocketEvents::Drain(size_t most, absl::FunctionRef<void(const ph_socket_event&)> use) {
-  ring_->Drain(most, [use](const void* record, size_t) {
-    use(*static_cast<const ph_socket_event*>(record));
+  ring_->Drain(most, [use](absl::Span<const RecordBytes> records) {
+    for (const RecordBytes& record : records) {
+      use(*static_cast<const ph_socket_event*>(record.data));
+    }
   });
 }
 

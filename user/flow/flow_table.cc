@@ -1,11 +1,13 @@
 #include "user/flow/flow_table.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "absl/time/time.h"
+#include "user/base/prefetch.h"
 
 namespace packet_headers {
 namespace {
@@ -27,11 +29,17 @@ std::atomic<int64_t>& CountOf(FlowStats& stats, FlowState state) {
   }
 }
 
-// With -stream a flow's records go to its file once they fill this many chunks.
-constexpr int64_t kStreamChunks = 64;
+// With -stream a flow's records go to its file once they take so many bytes.
+constexpr int64_t kStreamBytes = 16 * 1024;
 
 // With its UUID. While the disk takes nothing many of them wait.
 constexpr int64_t kFileJobBytes = sizeof(FileJob) + 64;
+
+// Up to so many flows are in a processor's cache anyway.
+constexpr size_t kMostCachedFlows = 1024;
+
+// Records whose memory is fetched at once; more than the processor has fetches under way at a time.
+constexpr size_t kPrefetched = 16;
 
 // No reading of two clocks is so far apart, and no suspend so short.
 constexpr int64_t kShortestSuspendNs = 10'000'000;
@@ -80,13 +88,49 @@ void FlowTable::set_suspended_ns(int64_t suspended_ns) {
   if (std::abs(suspended_ns - suspended_ns_) >= kShortestSuspendNs) suspended_ns_ = suspended_ns;
 }
 
-void FlowTable::OnRecord(const void* data, size_t size) {
-  if (const std::optional<Packet> packet = DecodeRecord(data, size)) {
+void FlowTable::OnRecords(absl::Span<const RecordBytes> records) {
+  if (entries_.size() > kMostCachedFlows) {
+    for (size_t begin = 0; begin < records.size(); begin += kPrefetched) {
+      const auto some = records.subspan(begin, kPrefetched);
+      Prefetch(some);
+      for (const RecordBytes& bytes : some) OnRecord(bytes);
+    }
+  } else {
+    for (const RecordBytes& bytes : records) OnRecord(bytes);
+  }
+}
+
+// Fetches what the records need from memory, for all of them at once: the slots of the table, then
+// the flows, then where their next headers go.
+void FlowTable::Prefetch(absl::Span<const RecordBytes> records) const {
+  std::array<Hint, kPrefetched> hints;
+  std::array<const FlowEntry*, kPrefetched> entries;
+  size_t found = 0;
+  for (size_t i = 0; i < records.size(); ++i) {
+    hints[i].flow_hash = records[i].size >= sizeof(ph_header_record)
+                             ? static_cast<const ph_header_record*>(records[i].data)->flow_hash
+                             : 0;
+    entries_.prefetch(hints[i]);
+  }
+  for (size_t i = 0; i < records.size(); ++i) {
+    const auto entry = entries_.find(hints[i]);
+    if (entry == entries_.end()) continue;
+    entries[found++] = *entry;
+    PrefetchLines(*entry, sizeof(Flow));
+  }
+  for (size_t i = 0; i < found; ++i) {
+    if (entries[i]->state == FlowState::kEnded) continue;
+    static_cast<const Flow*>(entries[i])->records.PrefetchEnd();
+  }
+}
+
+void FlowTable::OnRecord(const RecordBytes& bytes) {
+  if (const std::optional<Packet> packet = DecodeRecord(bytes.data, bytes.size)) {
     latest_ns_ = std::max(latest_ns_, packet->time_ns());
     Dispatch(*packet);
   } else {
-    const auto* record = static_cast<const ph_header_record*>(data);
-    const bool readable = size >= sizeof(*record) && record->direction <= PH_EGRESS;
+    const auto* record = static_cast<const ph_header_record*>(bytes.data);
+    const bool readable = bytes.size >= sizeof(*record) && record->direction <= PH_EGRESS;
     books_.Count(readable ? record->ifindex : 0, readable ? record->direction : 0, PH_BAD_RECORD);
   }
 }
@@ -196,10 +240,10 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
     Dispatch(packet);
     return;
   }
-  const int64_t chunks_before = flow.records.chunks();
+  const int64_t bytes_before = flow.records.chunk_bytes();
   const bool was_closed = flow.closed();
   if (Append(flow, packet) != Kept::kYes) return;
-  embryonic_chunks_ += flow.records.chunks() - chunks_before;
+  embryonic_bytes_ += flow.records.chunk_bytes() - bytes_before;
   if (flow.closed() && !was_closed) timers_.Schedule(flow, DeadlineOf(flow));
   // Last, since it may be this flow that gives way.
   EvictEmbryonic();
@@ -246,7 +290,7 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
   // A reset that the socket did not believe (RFC 5961, 3.2).
   if (flow.reset && packet.cookie() != 0 && !packet.Is(PH_TCP_RST)) flow.reset = false;
   if (flow.closed() && !was_closed) timers_.Schedule(flow, DeadlineOf(flow));
-  if (options_.stream && flow.records.chunks() >= kStreamChunks && !IsWaitingForName(flow)) {
+  if (options_.stream && flow.records.chunk_bytes() >= kStreamBytes && !IsWaitingForName(flow)) {
     Submit(flow, /*last=*/false);
   }
 }
@@ -345,7 +389,7 @@ bool FlowTable::IsLocal(const uint8_t* address) const {
 
 void FlowTable::InsertEmbryonic(std::unique_ptr<Flow> flow) {
   embryonic_.PushBack(*flow);
-  embryonic_chunks_ += flow->records.chunks();
+  embryonic_bytes_ += flow->records.chunk_bytes();
   Bump(stats_.embryonic);
   timers_.Schedule(*flow, DeadlineOf(*flow));
   entries_.insert(flow.release());
@@ -376,7 +420,7 @@ bool FlowTable::Promote(Flow& flow, uint64_t cookie) {
     Drop(flow, PH_FLOW_LIMIT, Afterwards::kRemember);
     return false;
   }
-  embryonic_chunks_ -= flow.records.chunks();
+  embryonic_bytes_ -= flow.records.chunk_bytes();
   Bump(stats_.embryonic, int64_t{-1});
   Bump(stats_.capturing);
   if (options_.naming != Naming::kOwn) Bump(stats_.unnamed);
@@ -493,7 +537,7 @@ void FlowTable::Finish(Flow& flow, Afterwards afterwards, ph_counter later_reaso
 
 void FlowTable::Drop(Flow& flow, ph_counter reason, Afterwards afterwards) {
   books_.Count(flow.packets, reason);
-  embryonic_chunks_ -= flow.records.chunks();
+  embryonic_bytes_ -= flow.records.chunk_bytes();
   pool_.Free(std::move(flow.records));
   Retire(flow, reason, afterwards);
 }
@@ -595,7 +639,7 @@ void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
 
 void FlowTable::EvictEmbryonic() {
   while (stats_.embryonic.load(std::memory_order_relaxed) > options_.max_embryonic_flows ||
-         embryonic_chunks_ * static_cast<int64_t>(kChunkBytes) > options_.max_embryonic_bytes) {
+         embryonic_bytes_ > options_.max_embryonic_bytes) {
     AgeNode* oldest = embryonic_.empty() ? requested_.front() : embryonic_.front();
     Drop(*static_cast<Flow*>(oldest), PH_EVICTED, Afterwards::kForget);
   }

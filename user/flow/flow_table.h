@@ -150,8 +150,8 @@ class FlowTable {
   // The owner of records that told none.
   void OnOwner(const FlowOwner& owner);
 
-  // One record of the ring, which may hold anything.
-  void OnRecord(const void* data, size_t size);
+  // Records of the ring, which may hold anything.
+  void OnRecords(absl::Span<const RecordBytes> records);
 
   // The latest time that a record or Advance() told of.
   int64_t latest_ns() const { return latest_ns_; }
@@ -176,23 +176,31 @@ class FlowTable {
     const ph_flow_key& key;
     uint32_t flow_hash;
   };
+  // Stands for the first entry that may have the hash.
+  struct Hint {
+    uint32_t flow_hash;
+  };
   struct EntryHash {
     using is_transparent = void;
     size_t operator()(const FlowEntry* entry) const { return entry->hash; }
     size_t operator()(const Packet& packet) const { return packet.record->flow_hash; }
     size_t operator()(const Tuple& tuple) const { return tuple.flow_hash; }
+    size_t operator()(Hint hint) const { return hint.flow_hash; }
   };
   struct EntryEqual {
     using is_transparent = void;
     bool operator()(const FlowEntry* a, const FlowEntry* b) const { return a == b; }
     bool operator()(const FlowEntry* a, const Packet& b) const;
     bool operator()(const FlowEntry* a, const Tuple& b) const;
+    bool operator()(const FlowEntry*, Hint) const { return true; }
   };
   enum class Kept { kYes, kNoMemory, kOtherLinkType };
   enum class Afterwards { kForget, kRemember, kSettle };
 
   // The flow of the tuple, if it has not ended, or null.
   Flow* FindFlow(const ph_flow_key& key, uint32_t flow_hash);
+  void Prefetch(absl::Span<const RecordBytes> records) const;
+  void OnRecord(const RecordBytes& bytes);
   void Dispatch(const Packet& packet);
   void Begin(const Packet& packet);
   void RefuseForGood(const Packet& packet);
@@ -270,7 +278,7 @@ class FlowTable {
   IntrusiveList<AgeNode> ended_timed_;                              // with a timer
   IntrusiveList<AgeNode> ended_strays_;                             // never owned
   absl::flat_hash_set<FlowEntry*, EntryHash, EntryEqual> entries_;  // owned
-  int64_t embryonic_chunks_ = 0;
+  int64_t embryonic_bytes_ = 0;
   int64_t jobs_outstanding_ = 0;
   uint64_t next_id_;
   int64_t latest_ns_ = 0;

@@ -9,6 +9,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "packet_headers/flow_key.h"
 
 namespace packet_headers {
@@ -21,6 +22,12 @@ struct FlowOwner {
   int64_t until_ns;    // monotonic: what the tuple sends later is not the socket's
 };
 
+// A record's place; its bytes may hold anything.
+struct RecordBytes {
+  const void* data;
+  size_t size;
+};
+
 // Used by the thread of its shard alone.
 class RecordSource {
  public:
@@ -29,9 +36,9 @@ class RecordSource {
   // Sleeps for `most`, or less if the source can't wait that long to be drained.
   virtual void Wait(absl::Duration most) = 0;
 
-  // Calls `use` for the waiting records, in order, until none is left or `most` were used; returns
-  // how many. The bytes may hold anything and are valid during the call.
-  virtual size_t Drain(size_t most, absl::FunctionRef<void(const void* data, size_t size)> use) = 0;
+  // Calls `use` with the waiting records, in order and some at once, until none is left or `most`
+  // were used; returns how many. They are valid during the call.
+  virtual size_t Drain(size_t most, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) = 0;
 
   // Owners that became known since the last call, of flows whose records so far told none.
   virtual std::vector<FlowOwner> TakeOwners() { return {}; }

@@ -56,7 +56,7 @@ void Shard::Run() {
   };
   const auto drain = [this] {
     const size_t records = source_.Drain(
-        kMostInDrain, [this](const void* data, size_t size) { table_.OnRecord(data, size); });
+        kMostInDrain, [this](absl::Span<const RecordBytes> some) { table_.OnRecords(some); });
     for (const FlowOwner& owner : source_.TakeOwners()) table_.OnOwner(owner);
     return records;
   };

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <new>
 
@@ -13,7 +14,17 @@ namespace {
 
 // A slab is aligned to its size, so that a chunk's address tells its slab.
 constexpr size_t kSlabBytes = 256 * 1024;
-constexpr uint32_t kChunksPerSlab = kSlabBytes / kChunkBytes - 1;  // the first holds the Slab
+
+// The place of the first chunk is the slab's own.
+constexpr uint32_t ChunksPerSlab(uint32_t size_class) {
+  return static_cast<uint32_t>(kSlabBytes / (kSmallestChunkBytes << size_class)) - 1;
+}
+
+// Half of what the list has, within the sizes that there are.
+uint32_t NextSizeClass(int64_t chunk_bytes) {
+  const auto smallest = static_cast<uint64_t>(chunk_bytes) / (2 * kSmallestChunkBytes);
+  return std::min<uint32_t>(std::bit_width(smallest | 1) - 1, kChunkSizes - 1);
+}
 
 }  // namespace
 
@@ -23,8 +34,14 @@ struct ChunkPool::Slab {
   Chunk* free;         // chunks given back
   uint32_t used;       // chunks in use
   uint32_t untouched;  // chunks at the end that were never handed out
+  uint32_t size_class;
 
-  Chunk* chunk(uint32_t index) { return reinterpret_cast<Chunk*>(this) + 1 + index; }
+  // One that was never handed out.
+  Chunk* TakeUntouched() {
+    const uint32_t index = ChunksPerSlab(size_class) - --untouched;
+    return reinterpret_cast<Chunk*>(reinterpret_cast<char*>(this) +
+                                    index * (kSmallestChunkBytes << size_class));
+  }
 
   static Slab* Of(Chunk* chunk) {
     return reinterpret_cast<Slab*>(reinterpret_cast<uintptr_t>(chunk) & ~(kSlabBytes - 1));
@@ -50,12 +67,15 @@ void ChunkPool::AddIdle(int64_t bytes) {
 
 ChunkPool::~ChunkPool() {
   AddIdle(-idle_bytes_);
-  for (SlabList* list : {&partial_, &idle_, &full_}) {
-    while (Slab* slab = list->first) {
-      list->Remove(slab);
+  const auto unmap_all = [this](SlabList& list) {
+    while (Slab* slab = list.first) {
+      list.Remove(slab);
       UnmapSlab(slab);
     }
-  }
+  };
+  for (SlabList& partial : partial_) unmap_all(partial);
+  unmap_all(idle_);
+  unmap_all(full_);
 }
 
 ChunkPool::Slab* ChunkPool::MapSlab() {
@@ -73,7 +93,7 @@ ChunkPool::Slab* ChunkPool::MapSlab() {
   if (before > 0) munmap(begin, before);
   munmap(begin + before + kSlabBytes, kSlabBytes - before);
   mapped_bytes_ += kSlabBytes;
-  return new (begin + before) Slab{nullptr, nullptr, nullptr, 0, kChunksPerSlab};
+  return new (begin + before) Slab{};
 }
 
 void ChunkPool::UnmapSlab(Slab* slab) {
@@ -82,8 +102,10 @@ void ChunkPool::UnmapSlab(Slab* slab) {
   budget_.Release(kSlabBytes);
 }
 
-Chunk* ChunkPool::Allocate() {
-  Slab* slab = partial_.first;
+Chunk* ChunkPool::Allocate(int64_t chunk_bytes) {
+  const uint32_t size_class = NextSizeClass(chunk_bytes);
+  SlabList& partial = partial_[size_class];
+  Slab* slab = partial.first;
   if (slab == nullptr) {
     slab = idle_.first;
     if (slab != nullptr) {
@@ -93,20 +115,22 @@ Chunk* ChunkPool::Allocate() {
       slab = MapSlab();
       if (slab == nullptr) return nullptr;
     }
-    partial_.PushFront(slab);
+    slab->free = nullptr;
+    slab->untouched = ChunksPerSlab(size_class);
+    slab->size_class = size_class;
+    partial.PushFront(slab);
   }
   Chunk* chunk = slab->free;
   if (chunk != nullptr) {
     slab->free = chunk->next;
   } else {
-    chunk = slab->chunk(kChunksPerSlab - slab->untouched--);
+    chunk = slab->TakeUntouched();
   }
-  if (++slab->used == kChunksPerSlab) {
-    partial_.Remove(slab);
+  if (++slab->used == ChunksPerSlab(size_class)) {
+    partial.Remove(slab);
     full_.PushFront(slab);
   }
-  chunk->next = nullptr;
-  chunk->used = 0;
+  *chunk = {nullptr, 0, static_cast<uint16_t>(size_class)};
   return chunk;
 }
 
@@ -116,12 +140,13 @@ void ChunkPool::Free(ChunkList&& list) {
     Slab* slab = Slab::Of(chunk);
     chunk->next = slab->free;
     slab->free = chunk;
-    if (slab->used-- == kChunksPerSlab) {
+    SlabList& partial = partial_[slab->size_class];
+    if (slab->used-- == ChunksPerSlab(slab->size_class)) {
       full_.Remove(slab);
-      partial_.PushFront(slab);
+      partial.PushFront(slab);
     }
     if (slab->used == 0) {
-      partial_.Remove(slab);
+      partial.Remove(slab);
       if (idle_bytes_ + static_cast<int64_t>(kSlabBytes) > max_idle_bytes_) {
         UnmapSlab(slab);
       } else {
@@ -136,22 +161,23 @@ void ChunkPool::Free(ChunkList&& list) {
 
 bool ChunkList::Append(absl::string_view bytes, ChunkPool& pool) {
   // Chunks first, so that a failure leaves nothing half done.
-  const size_t room = tail_ != nullptr ? sizeof(tail_->bytes) - tail_->used : 0;
+  size_t room = tail_ != nullptr ? tail_->room() : 0;
   ChunkList more;
-  for (size_t covered = room; covered < bytes.size(); covered += sizeof(Chunk::bytes)) {
-    Chunk* chunk = pool.Allocate();
+  while (room < bytes.size()) {
+    Chunk* chunk = pool.Allocate(chunk_bytes_ + more.chunk_bytes_);
     if (chunk == nullptr) {
       pool.Free(std::move(more));
       return false;
     }
     (more.tail_ != nullptr ? more.tail_->next : more.head_) = chunk;
     more.tail_ = chunk;
-    ++more.chunks_;
+    more.chunk_bytes_ += static_cast<int64_t>(kSmallestChunkBytes << chunk->size_class);
+    room += chunk->room();
   }
   const auto fill = [&bytes](Chunk* chunk) {
-    const size_t size = std::min(bytes.size(), sizeof(chunk->bytes) - chunk->used);
-    std::memcpy(chunk->bytes + chunk->used, bytes.data(), size);
-    chunk->used += size;
+    const size_t size = std::min(bytes.size(), chunk->room());
+    std::memcpy(chunk->bytes() + chunk->used, bytes.data(), size);
+    chunk->used += static_cast<uint16_t>(size);
     bytes.remove_prefix(size);
   };
   if (tail_ != nullptr) fill(tail_);
@@ -164,13 +190,13 @@ void ChunkList::Splice(ChunkList&& other) {
   if (other.empty()) return;
   (tail_ != nullptr ? tail_->next : head_) = other.head_;
   tail_ = other.tail_;
-  chunks_ += other.chunks_;
+  chunk_bytes_ += other.chunk_bytes_;
   other = ChunkList();
 }
 
 void ChunkList::ForEachPiece(absl::FunctionRef<void(absl::string_view)> use) const {
   for (const Chunk* chunk = head_; chunk != nullptr; chunk = chunk->next) {
-    use(absl::string_view(chunk->bytes, chunk->used));
+    use(absl::string_view(chunk->bytes(), chunk->used));
   }
 }
 

@@ -9,19 +9,27 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
+#include "user/base/prefetch.h"
 #include "user/output/memory_budget.h"
 
 namespace packet_headers {
 
-// Holds the handshake of most flows; a short connection takes four or five.
-inline constexpr size_t kChunkBytes = 256;
+// The first chunk of a list holds a handshake over IPv4 with all that Linux puts into its options,
+// 262 bytes as pcap, and VLAN tags. Further ones are larger the more the list holds, so that at
+// most a third of it is unused, and a fast flow seldom needs another.
+inline constexpr size_t kSmallestChunkBytes = 288;
+inline constexpr size_t kChunkSizes = 5;  // each twice the one before
+inline constexpr size_t kLargestChunkBytes = kSmallestChunkBytes << (kChunkSizes - 1);
 
 struct Chunk {
+  char* bytes() { return reinterpret_cast<char*>(this + 1); }
+  const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
+  size_t room() const { return (kSmallestChunkBytes << size_class) - sizeof(Chunk) - used; }
+
   Chunk* next;
-  uint32_t used;  // bytes
-  char bytes[kChunkBytes - sizeof(Chunk*) - sizeof(uint32_t)];
+  uint16_t used;        // bytes behind it
+  uint16_t size_class;  // it takes kSmallestChunkBytes << size_class in all
 };
-static_assert(sizeof(Chunk) == kChunkBytes);
 
 class ChunkPool;
 
@@ -33,7 +41,7 @@ class ChunkList {
   ChunkList& operator=(ChunkList&& other) noexcept {
     head_ = std::exchange(other.head_, nullptr);
     tail_ = std::exchange(other.tail_, nullptr);
-    chunks_ = std::exchange(other.chunks_, 0);
+    chunk_bytes_ = std::exchange(other.chunk_bytes_, 0);
     return *this;
   }
 
@@ -43,18 +51,23 @@ class ChunkList {
   // Appends the bytes of `other`, which becomes empty. Both are of the same pool.
   void Splice(ChunkList&& other);
 
+  // Fetches from memory where Append() will write.
+  void PrefetchEnd() const {
+    if (tail_ != nullptr) PrefetchLines(tail_, kSmallestChunkBytes);
+  }
+
   // The bytes in order, piece by piece.
   void ForEachPiece(absl::FunctionRef<void(absl::string_view)> use) const;
 
   bool empty() const { return head_ == nullptr; }
-  int64_t chunks() const { return chunks_; }
+  int64_t chunk_bytes() const { return chunk_bytes_; }  // that its chunks take
 
  private:
   friend class ChunkPool;
 
   Chunk* head_ = nullptr;
   Chunk* tail_ = nullptr;
-  int64_t chunks_ = 0;
+  int64_t chunk_bytes_ = 0;
 };
 
 // Belongs to one thread. Slabs come from the operating system against the budget; free ones above
@@ -68,8 +81,8 @@ class ChunkPool {
   // Unmaps every slab: no list of this pool may be used afterwards.
   ~ChunkPool();
 
-  // Null when the budget is exhausted.
-  Chunk* Allocate();
+  // An empty chunk for a list whose chunks take `chunk_bytes`. Null when the budget is exhausted.
+  Chunk* Allocate(int64_t chunk_bytes);
   void Free(ChunkList&& list);
 
   int64_t mapped_bytes() const { return mapped_bytes_; }
@@ -89,9 +102,9 @@ class ChunkPool {
 
   MemoryBudget& budget_;
   const int64_t max_idle_bytes_;
-  SlabList partial_;  // some chunks free, some in use
-  SlabList idle_;     // all chunks free
-  SlabList full_;     // no chunk free
+  SlabList partial_[kChunkSizes];  // some chunks free, some in use
+  SlabList idle_;                  // all chunks free, which may become of another size
+  SlabList full_;                  // no chunk free
   int64_t mapped_bytes_ = 0;
   int64_t idle_bytes_ = 0;
 };
