@@ -49,27 +49,27 @@ static __always_inline void bare_look_up(void)
 
 #define BARE_PROGRAMS(section, kind, context, verdict)                                             \
 	SEC(section)                                                                               \
-	int bare_##kind##_return(context __attribute__((unused))) \
+	int bare_##kind##_return(context __attribute__((unused)))                                  \
 	{                                                                                          \
 		return verdict;                                                                    \
 	}                                                                                          \
                                                                                                    \
 	SEC(section)                                                                               \
-	int bare_##kind##_ring_ipv4(context __attribute__((unused))) \
+	int bare_##kind##_ring_ipv4(context __attribute__((unused)))                               \
 	{                                                                                          \
 		bare_reserve(PH_HEADER_CLASS_0);                                                   \
 		return verdict;                                                                    \
 	}                                                                                          \
                                                                                                    \
 	SEC(section)                                                                               \
-	int bare_##kind##_ring_ipv6(context __attribute__((unused))) \
+	int bare_##kind##_ring_ipv6(context __attribute__((unused)))                               \
 	{                                                                                          \
 		bare_reserve(PH_HEADER_CLASS_1);                                                   \
 		return verdict;                                                                    \
 	}                                                                                          \
                                                                                                    \
 	SEC(section)                                                                               \
-	int bare_##kind##_look_up(context __attribute__((unused))) \
+	int bare_##kind##_look_up(context __attribute__((unused)))                                 \
 	{                                                                                          \
 		bare_look_up();                                                                    \
 		return verdict;                                                                    \
