@@ -317,7 +317,7 @@ nlohmann::json Measure(int rounds, uint32_t packets) {
   for (int round = 0; round < rounds; ++round) {
     for (int cpus = 1; cpus <= most_cpus; ++cpus) {
       for (size_t i = 0; i < subjects.size(); ++i) {
-        ns[i][cpus - 1].push_back(kernel.Run(subjects[i], packets / cpus, cpus));
+        ns[i][cpus - 1].push_back(kernel.Run(subjects[i], packets, cpus));
       }
     }
   }
