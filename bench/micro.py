@@ -41,8 +41,8 @@ def kernel(quick):
     rounds, packets = (3, 5000) if quick else (25, 100_000)
     result = run([BUILD / "bench/kernel_bench", str(rounds), str(packets)])
     gross = {(it["program"], it["packet"]): it["ns"] for it in result["alone"]}
-    how = (f"BPF_PROG_TEST_RUN, {rounds} alternating rounds of {packets} packets with 1448 bytes of data, "
-           "less a program that returns at once; records drained every 3 ms")
+    how = (f"BPF_PROG_TEST_RUN, {rounds} alternating rounds of {packets} packets with 1448 bytes of "
+           "data, less a program that returns at once; records drained every 3 ms")
 
     def net(program, packet="any"):
         kind = "xdp" if "xdp" in program else "tc"
@@ -203,8 +203,9 @@ def compress(quick):
             return Figure(value, value, value, "%")
 
         first = runs[f"CompressFiles/gzip_{size}"][0]
-        how = (f"{first['files']:.0f} files of {first['plain'] / first['files']:.0f} bytes that the "
-               "daemon saved of loopback, one member each, one core")
+        files, plain = first["files"], first["plain"]
+        how = (f"{files:.0f} files of {plain / files:.0f} bytes that the daemon saved of loopback, "
+               "one member each, one core")
         peers = ("gzip -1", "zlib1"), ("zstd", "zstd")
         gzip = speed("gzip")
         rows.append(Row(f"gzip: speed, {label}", how, gzip,
