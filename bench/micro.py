@@ -41,8 +41,8 @@ def kernel(quick):
     rounds, packets = (3, 5000) if quick else (25, 100_000)
     result = run([BUILD / "bench/kernel_bench", str(rounds), str(packets)])
     gross = {(it["program"], it["packet"]): it["ns"] for it in result["alone"]}
-    how = (f"BPF_PROG_TEST_RUN, {rounds} alternating rounds of {packets} packets with 1448 bytes of "
-           "data, less a program that returns at once; records drained every 3 ms")
+    how = (f"BPF_PROG_TEST_RUN, {rounds} alternating rounds of {packets} packets with 1448 bytes "
+           "of data, less a program that returns at once; records drained every 3 ms")
 
     def net(program, packet="any"):
         kind = "xdp" if "xdp" in program else "tc"
