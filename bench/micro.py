@@ -116,13 +116,13 @@ def user(quick):
     runs = google("^(OnRecord|Decode|Encode)", quick)
     rates = {name: of(of_name, "items_per_second", 1e6, "M/s") for name, of_name in runs.items()}
     parts = {"decode alone": rates["Decode"], "encode alone": rates["Encode"]}
-    how = "FlowTable::OnRecord, one core, 66-byte headers out of 32 MB in order; files not made"
+    how = "FlowTable::OnRecords, one core, 66-byte headers out of 32 MB in order; files not made"
     rows = []
     for name, label, least in (("64_round_robin", "64 flows in turn", 10),
                                ("64_bursts", "64 flows in bursts of 32", 10),
                                ("10000_random", "10,000 flows at random", None),
                                ("100000_random", "100,000 flows at random", 5)):
-        ours = rates["OnRecord/" + name]
+        ours = rates["OnRecords/" + name]
         rows.append(Row(f"records: {label}", how, ours, parts, f"≥ {least} M/s" if least else "",
                         ours.median >= least if least else None))
     rows.append(Row("records: encoded alone", "RecordEncoder, the same stream", rates["Encode"],

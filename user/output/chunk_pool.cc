@@ -92,6 +92,8 @@ ChunkPool::Slab* ChunkPool::MapSlab() {
   const size_t before = -reinterpret_cast<uintptr_t>(begin) & (kSlabBytes - 1);
   if (before > 0) munmap(begin, before);
   munmap(begin + before + kSlabBytes, kSlabBytes - before);
+  // All pages at once, for a fault each takes longer than the clearing; before Linux 5.14 so.
+  madvise(begin + before, kSlabBytes, MADV_POPULATE_WRITE);
   mapped_bytes_ += kSlabBytes;
   return new (begin + before) Slab{};
 }
