@@ -1,0 +1,152 @@
+"""Few connections at full rate: what a packet costs, and what is left of the throughput."""
+
+import operator
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from row import Row, figure, met
+from testbed import (MachineClock, Outcome, Testbed, alternate, contenders, cpu_clock, require)
+
+PEERS = "tcpdump", "dumpcap"
+NOT_RECORDED = "settled", "not_ip", "not_tcp"
+
+
+class Run(NamedTuple):
+    """One transfer beside one capture."""
+    gbit_s: float
+    outcome: Outcome
+    machine_s: float  # of all processors while data flowed
+    packets: int
+
+    @property
+    def cpu_us(self):
+        return self.outcome.cpu_s * 1e6 / max(self.outcome.saved, 1)
+
+    @property
+    def machine_us(self):
+        return self.machine_s * 1e6 / self.packets
+
+
+def transfer(name, offloads, seconds, streams, *iperf_flags, flags=()):
+    """iperf3 beside the capture of this name."""
+    with Testbed(offloads) as bed:
+        capture = bed.capture(name, *flags)
+        before, clock = sum(bed.packets()), MachineClock()
+        rate = bed.iperf(seconds, streams, *iperf_flags)
+        machine_s, packets = clock.busy(), sum(bed.packets()) - before
+        return Run(rate / 1e9, capture.stop(), machine_s, packets)
+
+
+def figures(runs, value, unit):
+    """{name: figure}, without those of whom there is nothing to tell."""
+    return {name: figure([value(run) for run in those], unit) for name, those in runs.items()}
+
+
+def row(measure, how, by_name, goal, limit):
+    """limit(ours, {name: figure}) tells whether the goal is met."""
+    ours = by_name.pop("ours")
+    return Row(measure, how, ours, by_name, goal, limit(ours, by_name))
+
+
+def captured(by_name):
+    return {name: one for name, one in by_name.items() if name != "none"}
+
+
+def full_rate(measure, quick, offloads, shapes, throughput_goal, throughput_limit):
+    """At the highest rate that TCP gets, for each number of streams."""
+    require("iperf3")
+    rows = []
+    for streams in shapes:
+        seconds, rounds = (1, 1) if quick else (10, 3)
+        runs = alternate(rounds, contenders(*PEERS),
+                         lambda name, n=streams: transfer(name, offloads, seconds, n))
+        how = f"{streams} stream{'s' * (streams > 1)}, offloads {offloads}: "
+        rows += [
+            row(measure, how + "packets not saved",
+                captured(figures(runs, lambda run: run.outcome.lost, "packets")),
+                "0", lambda ours, _: ours.high == 0),
+            row(measure, how + "CPU of the capturing process a packet",
+                captured(figures(runs, lambda run: run.cpu_us, "µs")),
+                "≤ tcpdump, aim half",
+                lambda ours, others: met(ours, operator.le, others.get("tcpdump"))),
+            row(measure, how + "throughput", figures(runs, lambda run: run.gbit_s, "Gbit/s"),
+                throughput_goal, throughput_limit)]
+    return rows
+
+
+def bulk(quick):
+    """Packets of 1500 bytes."""
+    rows = full_rate("bulk", quick, "off", (1, 16), "≥ tcpdump, aim 0.95 × none",
+                     lambda ours, others: met(ours, operator.ge, others.get("tcpdump")))
+    return rows if quick else rows + paced()
+
+
+def paced():
+    """What a packet costs the machine in all, where nobody has to wait for a processor."""
+    runs = alternate(3, contenders(*PEERS),
+                     lambda name: transfer(name, "off", 10, 1, "-b", "1G"))
+    return [row("bulk", "1 stream at 1 Gbit/s, offloads off: CPU of the whole machine a packet",
+                figures(runs, lambda run: run.machine_us, "µs"), "", lambda *_: None),
+            row("bulk", "1 stream at 1 Gbit/s, offloads off: CPU of the capturing process a packet",
+                captured(figures(runs, lambda run: run.cpu_us, "µs")), "", lambda *_: None)]
+
+
+def bulk_offloads(quick):
+    """Packets of up to 64 KB, as hosts have them behind their offloads."""
+    return full_rate("bulk_offloads", quick, "on", (1,) if quick else (1, 16), "≥ 0.98 × none",
+                     lambda ours, others: ours.median >= 0.98 * others["none"].median)
+
+
+def settled(quick):
+    """One flow whose capture is over, and that goes on at full rate."""
+    seconds, rounds = (2, 1) if quick else (10, 3)
+    runs = alternate(rounds, ["none", "ours"], lambda name: settled_run(name, seconds))
+    ours = runs["ours"]
+    return [
+        Row("settled", "records of 1 stream after -captureduration",
+            figure([run["records"] for run in ours], "records"), {}, "0",
+            all(run["records"] == 0 for run in ours)),
+        Row("settled", "CPU of the daemon meanwhile",
+            figure([run["cpu"] for run in ours], "% of a core"), {}, "≤ 1 %",
+            all(run["cpu"] <= 1 for run in ours)),
+        row("settled", "throughput",
+            {name: figure([run["gbit_s"] for run in those], "Gbit/s")
+             for name, those in runs.items()}, "", lambda *_: None)]
+
+
+def settled_run(name, seconds):
+    """What happens in so many seconds once the flow is settled."""
+    with Testbed() as bed:
+        if name == "none":
+            return {"gbit_s": bed.iperf(seconds + 2) / 1e9}
+        capture = bed.capture("ours", "-captureduration=1s", "-uuidwaitduration=1s")
+        daemon, told = capture.daemon, {}
+
+        def watch():
+            """Beside the transfer, whose first two seconds are left out."""
+            time.sleep(2.5)
+            before, begin = daemon.metrics(), time.monotonic()
+            spent = cpu_clock(daemon.pid)
+            time.sleep(seconds - 1)
+            told["cpu"] = 100 * (cpu_clock(daemon.pid) - spent) / (time.monotonic() - begin)
+            told["records"] = recorded(daemon.metrics()) - recorded(before)
+
+        with ThreadPoolExecutor() as pool:
+            watching = pool.submit(watch)
+            told["gbit_s"] = bed.iperf(seconds + 2) / 1e9
+            watching.result()
+        capture.stop()
+        return told
+
+
+def recorded(metrics):
+    """Packets of which the kernel has sent a record."""
+    return sum(-value if name == "packet_headers_packets_not_saved_total" else value
+               for (name, labels), value in metrics.items()
+               if name == "packet_headers_packets_seen_total"
+               or name == "packet_headers_packets_not_saved_total"
+               and dict(labels)["reason"] in NOT_RECORDED)
+
+
+MEASURES = {"bulk": bulk, "bulk_offloads": bulk_offloads, "settled": settled}

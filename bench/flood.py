@@ -1,0 +1,79 @@
+"""Frames at rising rates, made by the kernel itself: from which rate on packets are lost."""
+
+import os
+import re
+
+from harness import HOST4, HOST_MAC, PEER4
+from peers import connect, listen
+from row import Row, figure
+from testbed import Testbed, Unmeasurable, alternate, contenders, helper
+
+PORT, CLOSED_PORT = 7000, 7002
+FLOOD_CPU = 0
+RATES = 100_000, 200_000, 400_000, 600_000, 800_000, 1_000_000, 0  # 0: as fast as they can be made
+KINDS = {
+    "segment": "packets of 1 connection",
+    "syn": "SYNs, each from somewhere else",
+}
+
+
+class OnOtherProcessors:
+    """For the length of a `with`, this process and all that it starts leave one to the flood."""
+
+    def __enter__(self):
+        self._before = os.sched_getaffinity(0)
+        others = self._before - {FLOOD_CPU}
+        if not others or FLOOD_CPU not in self._before:
+            raise Unmeasurable("a flood needs a processor, and what captures it another one")
+        os.sched_setaffinity(0, others)
+
+    def __exit__(self, *_):
+        os.sched_setaffinity(0, self._before)
+
+
+def once(name, kind, rate, seconds, flags=()):
+    """(Packets a second that came, share of them that was lost)."""
+    program = helper("flood")
+    with Testbed() as bed:
+        capture = bed.capture(name, *flags)
+        source = ()
+        if kind == "segment":
+            client, _ = connect(bed, bed.peer, PEER4, listen(bed, bed.host, HOST4, PORT))
+            source = PEER4, str(client.getsockname()[1])
+        port = PORT if kind == "segment" else CLOSED_PORT
+        told = bed.host.run("taskset", "-c", str(FLOOD_CPU), program, kind, "host0", HOST_MAC,
+                            HOST4, str(port), str(seconds), str(rate), *source)
+        sent, took = re.fullmatch(r"(\d+) packets in ([\d.]+) s\n", told).groups()
+        return int(sent) / float(took), capture.stop(int(sent)).missed / int(sent)
+
+
+def loss_by_rate(kind, rates, seconds, rounds):
+    """A row for each rate, and one for the highest of which nothing was lost."""
+    rows, best = [], {}
+    names = [name for name in contenders("tcpdump") if name != "none"]
+    for rate in rates:
+        runs = alternate(rounds, names, lambda name, r=rate: once(name, kind, r, seconds))
+        losses = {name: figure([100 * lost for _, lost in those], "%")
+                  for name, those in runs.items()}
+        for name, those in runs.items():
+            if losses[name].high == 0:
+                best[name] = figure([came for came, _ in those], "packets/s")
+        asked = f"{rate:,} a second" if rate else (
+            f"{round(sum(came for came, _ in runs['ours']) / rounds, -4):,.0f} a second, all that "
+            "one processor can make")
+        rows.append(Row("flood", f"{KINDS[kind]}, {asked}: lost", losses.pop("ours"), losses, "",
+                        None))
+    nothing = figure([0], "packets/s")
+    rows.append(Row("flood", f"{KINDS[kind]}: highest rate without loss",
+                    best.pop("ours", nothing), best, "", None))
+    return rows
+
+
+def flood(quick):
+    """The processor of the flood does nothing else."""
+    with OnOtherProcessors():
+        rates, seconds, rounds = ((400_000,), 0.5, 1) if quick else (RATES, 3, 2)
+        return [row for kind in KINDS for row in loss_by_rate(kind, rates, seconds, rounds)]
+
+
+MEASURES = {"flood": flood}
