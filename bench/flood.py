@@ -72,7 +72,7 @@ def loss_by_rate(kind, rates, seconds, rounds):
 def flood(quick):
     """The processor of the flood does nothing else."""
     with OnOtherProcessors():
-        rates, seconds, rounds = ((400_000,), 0.5, 1) if quick else (RATES, 3, 2)
+        rates, seconds, rounds = ((400_000,), 0.5, 1) if quick else (RATES, 2, 2)
         return [row for kind in KINDS for row in loss_by_rate(kind, rates, seconds, rounds)]
 
 

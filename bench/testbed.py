@@ -19,6 +19,7 @@ MEMORY = "/dev/shm"
 LEAST_FREE_BYTES = 4 << 30
 HELPERS = os.path.join(os.path.dirname(harness.BINARY), "tests")
 BUFFER_MIB = 64  # of the kernel, for those that capture beside us
+IDLE_S = 1.2
 TOO_FAST = "ring_full", "shed_syn", "shed_stray"  # why a ring takes no packet
 
 
@@ -90,9 +91,9 @@ class Testbed(harness.CaptureTest):
                 word for name in ("tso", "gso", "gro") for word in (name, self.offloads)))
 
     def packets(self):
-        """(Received, sent) by the host's device so far, by its own count."""
+        """(Received, given to be sent) by the host's device so far, by its own count."""
         stats = json.loads(self.host.ip("-s", "-j", "link", "show", "host0"))[0]["stats64"]
-        return stats["rx"]["packets"], stats["tx"]["packets"]
+        return stats["rx"]["packets"], stats["tx"]["packets"] + stats["tx"]["dropped"]
 
     def capture(self, name, *flags):
         """Starts one of CAPTURES by its name; it is capturing when this returns."""
@@ -222,12 +223,15 @@ class _Peer:
         return os.pread(self._log.fileno(), size, 0).decode()
 
     def stop(self, injected=0):
-        """A stop discards what waits in the kernel's buffer, so it waits for an idle capture."""
+        """
+        A stop discards what waits in the kernel's buffer, and a part of that is not told before a
+        second has passed: so it waits for an idle capture.
+        """
         packets = sum(self._bed.packets()) - sum(self._before) + injected
         spent = -1.0
         while cpu_clock(self._process.pid) - spent > 0.001:
             spent = cpu_clock(self._process.pid)
-            time.sleep(0.2)
+            time.sleep(IDLE_S)
         self._process.send_signal(signal.SIGINT)
         spent = cpu_at_exit(self._process.pid, 60) - self._begin
         self._process.wait()
