@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from row import Row, figure, met
-from testbed import (MachineClock, Outcome, Testbed, alternate, contenders, cpu_clock, require)
+from testbed import (BUFFER_MIB, MachineClock, Outcome, Testbed, alternate, contenders,
+                     cpu_clock)
 
 PEERS = "tcpdump", "dumpcap"
 NOT_RECORDED = "settled", "not_ip", "not_tcp"
@@ -28,12 +29,12 @@ class Run(NamedTuple):
         return self.machine_s * 1e6 / self.packets
 
 
-def transfer(name, offloads, seconds, streams, *iperf_flags, flags=()):
+def transfer(name, offloads, seconds, streams, flags=()):
     """iperf3 beside the capture of this name."""
     with Testbed(offloads) as bed:
         capture = bed.capture(name, *flags)
         before, clock = sum(bed.packets()), MachineClock()
-        rate = bed.iperf(seconds, streams, *iperf_flags)
+        rate = bed.iperf(seconds, streams)
         machine_s, packets = clock.busy(), sum(bed.packets()) - before
         return Run(rate / 1e9, capture.stop(), machine_s, packets)
 
@@ -43,7 +44,7 @@ def figures(runs, value, unit):
     return {name: figure([value(run) for run in those], unit) for name, those in runs.items()}
 
 
-def row(measure, how, by_name, goal, limit):
+def row(measure, how, by_name, goal="", limit=lambda *_: None):
     """limit(ours, {name: figure}) tells whether the goal is met."""
     ours = by_name.pop("ours")
     return Row(measure, how, ours, by_name, goal, limit(ours, by_name))
@@ -53,68 +54,58 @@ def captured(by_name):
     return {name: one for name, one in by_name.items() if name != "none"}
 
 
-def full_rate(measure, quick, offloads, shapes, throughput_goal, throughput_limit):
+def full_rate(quick, offloads, shapes, throughput_goal, throughput_limit):
     """At the highest rate that TCP gets, for each number of streams."""
-    require("iperf3")
+    seconds, rounds = (1, 1) if quick else (10, 3)
+    how = (f"iperf3 into the host for {seconds} s, by turns beside each capture, {rounds} rounds; "
+           f"tcpdump and dumpcap write 96 bytes of each packet to one file, with {BUFFER_MIB} MiB of "
+           "buffer; files in memory")
     rows = []
     for streams in shapes:
-        seconds, rounds = (1, 1) if quick else (10, 3)
         runs = alternate(rounds, contenders(*PEERS),
                          lambda name, n=streams: transfer(name, offloads, seconds, n))
-        how = f"{streams} stream{'s' * (streams > 1)}, offloads {offloads}: "
+        which = f"{streams} stream{'s' * (streams > 1)}, offloads {offloads}: "
         rows += [
-            row(measure, how + "packets not saved",
+            row(which + "packets not saved", how,
                 captured(figures(runs, lambda run: run.outcome.lost, "packets")),
                 "0", lambda ours, _: ours.high == 0),
-            row(measure, how + "CPU of the capturing process a packet",
-                captured(figures(runs, lambda run: run.cpu_us, "µs")),
-                "≤ tcpdump, aim half",
+            row(which + "CPU of the capturing process a packet", how,
+                captured(figures(runs, lambda run: run.cpu_us, "µs")), "≤ tcpdump, aim half",
                 lambda ours, others: met(ours, operator.le, others.get("tcpdump"))),
-            row(measure, how + "throughput", figures(runs, lambda run: run.gbit_s, "Gbit/s"),
+            row(which + "CPU of the whole machine a packet", how,
+                figures(runs, lambda run: run.machine_us, "µs")),
+            row(which + "throughput", how, figures(runs, lambda run: run.gbit_s, "Gbit/s"),
                 throughput_goal, throughput_limit)]
     return rows
 
 
 def bulk(quick):
     """Packets of 1500 bytes."""
-    return full_rate("bulk", quick, "off", (1,) if quick else (1, 16), "≥ tcpdump, aim 0.95 × none",
+    return full_rate(quick, "off", (1,) if quick else (1, 16), "≥ tcpdump, aim 0.95 × none",
                      lambda ours, others: met(ours, operator.ge, others.get("tcpdump")))
-
-
-def paced(quick):
-    """What a packet costs the machine in all, where nobody has to wait for a processor."""
-    require("iperf3")
-    seconds, rounds = (1, 1) if quick else (10, 3)
-    runs = alternate(rounds, contenders(*PEERS),
-                     lambda name: transfer(name, "off", seconds, 1, "-b", "1G"))
-    how = "1 stream of 1 Gbit/s, offloads off: CPU of "
-    return [row("paced", how + "the whole machine a packet",
-                figures(runs, lambda run: run.machine_us, "µs"), "", lambda *_: None),
-            row("paced", how + "the capturing process a packet",
-                captured(figures(runs, lambda run: run.cpu_us, "µs")), "", lambda *_: None)]
 
 
 def bulk_offloads(quick):
     """Packets of up to 64 KB, as hosts have them behind their offloads."""
-    return full_rate("bulk_offloads", quick, "on", (1,) if quick else (1, 16), "≥ 0.98 × none",
+    return full_rate(quick, "on", (1,) if quick else (1, 16), "≥ 0.98 × none",
                      lambda ours, others: ours.median >= 0.98 * others["none"].median)
 
 
 def settled(quick):
     """One flow whose capture is over, and that goes on at full rate."""
     seconds, rounds = (2, 1) if quick else (10, 3)
+    how = f"iperf3 into the host, 1 stream, offloads off; {seconds} s after -captureduration=1s"
     runs = alternate(rounds, ["none", "ours"], lambda name: settled_run(name, seconds))
     ours = runs["ours"]
     return [
-        Row("settled", "records of 1 stream after -captureduration",
-            figure([run["records"] for run in ours], "records"), {}, "0",
-            all(run["records"] == 0 for run in ours)),
-        Row("settled", "CPU of the daemon meanwhile",
+        Row("settled flow: records", how, figure([run["records"] for run in ours], "records"), {},
+            "0", all(run["records"] == 0 for run in ours)),
+        Row("settled flow: CPU of the daemon", how,
             figure([run["cpu"] for run in ours], "% of a core"), {}, "≤ 1 %",
             all(run["cpu"] <= 1 for run in ours)),
-        row("settled", "throughput",
+        row("settled flow: throughput", how,
             {name: figure([run["gbit_s"] for run in those], "Gbit/s")
-             for name, those in runs.items()}, "", lambda *_: None)]
+             for name, those in runs.items()})]
 
 
 def settled_run(name, seconds):
@@ -151,4 +142,4 @@ def recorded(metrics):
                and dict(labels)["reason"] in NOT_RECORDED)
 
 
-MEASURES = {"bulk": bulk, "bulk_offloads": bulk_offloads, "paced": paced, "settled": settled}
+MEASURES = {"bulk": bulk, "bulk_offloads": bulk_offloads, "settled": settled}

@@ -2,6 +2,7 @@
 
 import os
 import re
+import statistics
 
 from harness import HOST4, HOST_MAC, PEER4
 from peers import connect, listen
@@ -50,6 +51,8 @@ def once(name, kind, rate, seconds, flags=()):
 def loss_by_rate(kind, rates, seconds, rounds):
     """A row for each rate, and one for the highest of which nothing was lost."""
     rows, best = [], {}
+    how = (f"live frames into the host's device for {seconds} s, {rounds} rounds; the processor that "
+           "makes them does nothing else")
     names = [name for name in contenders("tcpdump") if name != "none"]
     for rate in rates:
         runs = alternate(rounds, names, lambda name, r=rate: once(name, kind, r, seconds))
@@ -58,19 +61,17 @@ def loss_by_rate(kind, rates, seconds, rounds):
         for name, those in runs.items():
             if losses[name].high == 0:
                 best[name] = figure([came for came, _ in those], "packets/s")
-        asked = f"{rate:,} a second" if rate else (
-            f"{round(sum(came for came, _ in runs['ours']) / rounds, -4):,.0f} a second, all that "
-            "one processor can make")
-        rows.append(Row("flood", f"{KINDS[kind]}, {asked}: lost", losses.pop("ours"), losses, "",
-                        None))
+        came = rate or round(statistics.mean(came for came, _ in runs["ours"]), -4)
+        rows.append(Row(f"{KINDS[kind]}, {came:,.0f} a second{', the most' * (not rate)}: lost", how,
+                        losses.pop("ours"), losses, "", None))
     nothing = figure([0], "packets/s")
-    rows.append(Row("flood", f"{KINDS[kind]}: highest rate without loss",
-                    best.pop("ours", nothing), best, "", None))
+    rows.append(Row(f"{KINDS[kind]}: highest rate without loss", how, best.pop("ours", nothing),
+                    best, "", None))
     return rows
 
 
 def flood(quick):
-    """The processor of the flood does nothing else."""
+    """What is lost is what the ring had no room for, or shed while it was nearly full."""
     with OnOtherProcessors():
         rates, seconds, rounds = ((400_000,), 0.5, 1) if quick else (RATES, 2, 2)
         return [row for kind in KINDS for row in loss_by_rate(kind, rates, seconds, rounds)]

@@ -10,7 +10,7 @@ from row import Figure, Row
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DATA, PAGE = (os.path.join(HERE, name) for name in ("results.json", "results.md"))
-COLUMNS = "measure", "what", "ours", "beside", "ratio", "goal", "met"
+COLUMNS = "measure", "ours", "beside", "ratio", "goal", "met"
 MET = {True: "yes", False: "**no**", None: ""}
 
 
@@ -35,8 +35,8 @@ def cells(row):
               f"{row.ours.median / peer.median:.2f}" if peer.median else "")
              for name, peer in row.peers.items()] or [("", "")]
     first, *others = peers
-    return [(row.measure, row.how, shown(row.ours), *first, row.goal, MET[row.met]),
-            *(("", "", "", *other, "", "") for other in others)]
+    return [(row.measure, shown(row.ours), *first, row.goal, MET[row.met]),
+            *(("", "", *other, "", "") for other in others)]
 
 
 def table(rows):
@@ -47,6 +47,20 @@ def table(rows):
             for line in lines]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(text)
+
+
+def methods(measured):
+    """How the rows of each measure came about, a line each."""
+    lines = []
+    for name, rows in measured.items():
+        hows = dict.fromkeys(row.how for row in rows)
+        lines.append(f"- `{name}`: {'; '.join(hows)}.")
+    return "\n".join(lines)
+
+
+def flat(measured):
+    """The rows of all measures, one after the other."""
+    return [row for rows in measured.values() for row in rows]
 
 
 def machine():
@@ -81,7 +95,7 @@ def _row(stored):
 def save(measured, order):
     """
     Puts what was measured, {measure: rows}, in the place of what was measured before on this
-    machine; what is of another one goes. Returns all rows.
+    machine; what is of another one goes. Returns {measure: rows} of all.
     """
     measures = _load()
     today = datetime.date.today().isoformat()
@@ -92,17 +106,19 @@ def save(measured, order):
     with open(DATA, "w", encoding="utf-8") as file:
         json.dump({"machine": about, "measures": measures}, file, indent=1, ensure_ascii=False)
         file.write("\n")
-    rows = [_row(stored) for one in measures.values() for stored in one["rows"]]
+    everything = {name: [_row(stored) for stored in one["rows"]] for name, one in measures.items()}
     dates = sorted({one["date"] for one in measures.values()})
     with open(PAGE, "w", encoding="utf-8") as file:
         file.write(f"""# Results
 
-Written by `bench/run`; `docs/performance.md` says what is measured and what follows from it.
+Written by `bench/run`; `docs/performance.md` says what follows from it.
 
 Kernel {about["kernel"]}, {about["cores"]} cores, {about["cpu"]}; {" to ".join(dates[:1] + dates[1:][-1:])}.
 Median of the rounds and, in brackets, their spread. What stands beside was measured in the same
-rounds, by turns; the ratio is ours to theirs. µs and ms are of one thing: a packet, a connection.
+rounds, by turns; the ratio is ours to theirs. µs are of one packet or one connection.
 
-{table(rows)}
+{table(flat(everything))}
+
+{methods(everything)}
 """)
-    return rows
+    return everything

@@ -16,11 +16,11 @@ def shards(quick):
     return streams(counts, quick) + floods(counts, quick)
 
 
-def compared(how, figures, counts):
+def compared(measure, how, figures, counts):
     """A row for the most shards; the others are its peers."""
     by_count = dict(zip(counts, figures))
     ours = by_count.pop(counts[-1])
-    return Row("shards", f"{how}, -shards={counts[-1]}", ours,
+    return Row(f"{measure}, -shards={counts[-1]}", how, ours,
                {f"-shards={count}": one for count, one in by_count.items()}, "", None)
 
 
@@ -28,7 +28,7 @@ def streams(counts, quick):
     seconds, rounds = (1, 1) if quick else (10, 3)
     runs = alternate(rounds, counts, lambda count: bulk.transfer(
         "ours", "off", seconds, 16, flags=(f"-shards={count}",)))
-    return [compared(f"16 streams, offloads off: {what}",
+    return [compared(f"16 streams: {what}", f"iperf3 for {seconds} s, offloads off, {rounds} rounds",
                      [figure([value(run) for run in runs[count]], unit) for count in counts],
                      counts)
             for what, value, unit in (
@@ -43,7 +43,8 @@ def floods(counts, quick):
     with flood.OnOtherProcessors():
         runs = alternate(rounds, counts, lambda count: flood.once(
             "ours", "syn", 0, seconds, flags=(f"-shards={count}",)))
-    return [compared("SYNs as fast as one processor can make them: lost",
+    return [compared("SYNs as fast as can be: lost",
+                     f"live frames for {seconds} s from one processor, the shards on the others",
                      [figure([100 * lost for _, lost in runs[count]], "%") for count in counts],
                      counts)]
 

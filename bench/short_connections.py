@@ -69,17 +69,20 @@ def short(quick):
     seconds, rounds = (2, 1) if quick else (20, 3)
     runs = alternate(rounds, ["none", "ours"], lambda name: once(name, seconds))
     ours, none = runs["ours"], runs["none"]
+    how = (f"{CLIENTS} clients that connect, send {SIZE} bytes and close, as fast as they can for "
+           f"{seconds} s, {rounds} rounds; files in memory")
     cost = figure([run.outcome.cpu_s * 1e6 / run.connections for run in ours], "µs")
     kernel = figure([run.kernel_s * 1e6 / run.connections for run in none], "µs")
     return [
-        Row("short", "connections without a file",
+        Row("short connections without a file", how,
             figure([run.connections - run.files for run in ours], "connections"), {}, "0",
             all(run.files == run.connections for run in ours)),
-        Row("short", "packets not saved", figure([run.outcome.lost for run in ours], "packets"),
-            {}, "0", all(run.outcome.lost == 0 for run in ours)),
-        Row("short", "CPU of the daemon a connection, and of the kernel to make it", cost,
-            {"kernel, none": kernel}, "≤ kernel", cost.median <= kernel.median),
-        Row("short", "connections a second",
+        Row("short connections: packets not saved", how,
+            figure([run.outcome.lost for run in ours], "packets"), {}, "0",
+            all(run.outcome.lost == 0 for run in ours)),
+        Row("short connections: CPU of the daemon for each", how, cost,
+            {"kernel, to make it": kernel}, "≤ kernel", cost.median <= kernel.median),
+        Row("short connections: rate", how,
             figure([run.connections / run.seconds for run in ours], "connections/s"),
             {"none": figure([run.connections / run.seconds for run in none], "connections/s")},
             "", None)]

@@ -99,7 +99,7 @@ class Testbed(harness.CaptureTest):
         """Starts one of CAPTURES by its name; it is capturing when this returns."""
         return CAPTURES[name](self, *flags)
 
-    def iperf(self, seconds, streams=1, *flags):
+    def iperf(self, seconds, streams=1):
         """TCP from the peer to the host; returns bits a second, as received."""
         require("iperf3")
         server = self.host.popen("iperf3", "-s", "-1", "--forceflush", stdout=subprocess.PIPE,
@@ -110,7 +110,7 @@ class Testbed(harness.CaptureTest):
             if "listening" in line:
                 break
         told = json.loads(self.peer.run("iperf3", "-c", HOST4, "-t", str(seconds), "-P",
-                                        str(streams), "-J", *flags))
+                                        str(streams), "-J"))
         server.communicate(timeout=30)
         return told["end"]["sum_received"]["bits_per_second"]
 
