@@ -4,9 +4,9 @@
 //
 //   5123456 packets in 10.002 s
 //
-// KIND: syn, ack, rst, synack, udp, fragment (later ones), scan (SYNs from one end to all ports), or
-// segment (ACKs of the one connection from SOURCE and its PORT). MAC and DESTINATION are the
-// device's own. Needs Linux 5.18.
+// KIND: syn, ack, rst, synack, udp, fragment (later ones), scan (SYNs from one end to all ports),
+// or segment (ACKs of one connection, from the IPv4 address SOURCE and its PORT). MAC and
+// DESTINATION are the device's own. Needs Linux 5.18.
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -159,7 +159,7 @@ int main(int argc, char** argv) {
   }
   packet_headers::testing::Endpoint source;
   if (has_source) source = {argv[8], static_cast<uint16_t>(std::atoi(argv[9]))};
-  return packet_headers::testing::Run(
-      argv[1], argv[2], argv[3], argv[4], static_cast<uint16_t>(std::atoi(argv[5])),
-      std::atof(argv[6]), argc > 7 ? std::atof(argv[7]) : 0, source);
+  return packet_headers::testing::Run(argv[1], argv[2], argv[3], argv[4],
+                                      static_cast<uint16_t>(std::atoi(argv[5])), std::atof(argv[6]),
+                                      argc > 7 ? std::atof(argv[7]) : 0, source);
 }
