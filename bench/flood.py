@@ -9,12 +9,14 @@ from peers import connect, listen
 from row import Row, figure
 from testbed import Testbed, Unmeasurable, alternate, contenders, helper
 
-PORT, CLOSED_PORT = 7000, 7002
+PORT = 7000
+NOBODY4 = "10.9.0.99"  # what comes for it costs the host least
 FLOOD_CPU = 0
-RATES = 100_000, 200_000, 400_000, 600_000, 800_000, 1_000_000, 0  # 0: as fast as they can be made
+RATES = 200_000, 400_000, 600_000, 800_000, 1_000_000, 1_200_000, 0  # 0: as fast as can be
+REACHED = 0.95
 KINDS = {
     "segment": "packets of 1 connection",
-    "syn": "SYNs, each from somewhere else",
+    "syn": "SYNs, each a new flow",
 }
 
 
@@ -37,19 +39,18 @@ def once(name, kind, rate, seconds, flags=()):
     program = helper("flood")
     with Testbed() as bed:
         capture = bed.capture(name, *flags)
-        source = ()
+        destination, source = NOBODY4, ()
         if kind == "segment":
             client, _ = connect(bed, bed.peer, PEER4, listen(bed, bed.host, HOST4, PORT))
-            source = PEER4, str(client.getsockname()[1])
-        port = PORT if kind == "segment" else CLOSED_PORT
+            destination, source = HOST4, (PEER4, str(client.getsockname()[1]))
         told = bed.host.run("taskset", "-c", str(FLOOD_CPU), program, kind, "host0", HOST_MAC,
-                            HOST4, str(port), str(seconds), str(rate), *source)
+                            destination, str(PORT), str(seconds), str(rate), *source)
         sent, took = re.fullmatch(r"(\d+) packets in ([\d.]+) s\n", told).groups()
         return int(sent) / float(took), capture.stop(int(sent)).missed / int(sent)
 
 
 def loss_by_rate(kind, rates, seconds, rounds):
-    """A row for each rate, and one for the highest of which nothing was lost."""
+    """A row for each rate that could be made, and one for the highest without loss."""
     rows, best = [], {}
     how = (f"live frames into the host's device for {seconds} s, {rounds} rounds; the processor that "
            "makes them does nothing else")
@@ -59,11 +60,14 @@ def loss_by_rate(kind, rates, seconds, rounds):
         losses = {name: figure([100 * lost for _, lost in those], "%")
                   for name, those in runs.items()}
         for name, those in runs.items():
-            if losses[name].high == 0:
-                best[name] = figure([came for came, _ in those], "packets/s")
-        came = rate or round(statistics.mean(came for came, _ in runs["ours"]), -4)
-        rows.append(Row(f"{KINDS[kind]}, {came:,.0f} a second{', the most' * (not rate)}: lost", how,
-                        losses.pop("ours"), losses, "", None))
+            rate_of = figure([came for came, _ in those], "packets/s")
+            if losses[name].high == 0 and (name not in best
+                                           or rate_of.median > best[name].median):
+                best[name] = rate_of
+        came = round(statistics.mean(came for came, _ in runs["ours"]), -4)
+        if came >= REACHED * rate:
+            rows.append(Row(f"{KINDS[kind]}, {came:,.0f} a second{', the most' * (not rate)}: lost",
+                            how, losses.pop("ours"), losses, "", None))
     nothing = figure([0], "packets/s")
     rows.append(Row(f"{KINDS[kind]}: highest rate without loss", how, best.pop("ours", nothing),
                     best, "", None))

@@ -154,7 +154,7 @@ def loss(measured):
     return blocks + f"""set xlabel 'thousand packets a second'
 set ylabel '% of the packets lost'
 set xrange [0:*]
-set yrange [0:*]
+set yrange [0:1<*]
 set key at graph 0.03, graph 0.97 left top vertical reverse Left
 plot {", ".join(plots)}
 """
