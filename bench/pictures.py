@@ -151,10 +151,11 @@ def loss(measured):
         dashed = " dt 2" if kind.startswith("SYN") else ""
         plots.append(f"$d{index} using 1:2 with linespoints pt 7 ps 0.6 lw 2{dashed} "
                      f"lc rgb '{COLORS[name]}' title {_quoted(f'{name}: {kind}')}")
+    most = max(lost for points in series.values() for _, lost in points)
     return blocks + f"""set xlabel 'thousand packets a second'
 set ylabel '% of the packets lost'
 set xrange [0:*]
-set yrange [0:1<*]
+set yrange [0:{max(1, 1.1 * most)}]
 set key at graph 0.03, graph 0.97 left top vertical reverse Left
 plot {", ".join(plots)}
 """
