@@ -133,44 +133,44 @@ def pcapng_bytes(packets, nanoseconds=True, order="<", link_type=pcap.LINK_ETHER
 
 class Waves:
     """
-    A capture of any size, made fast: wave after wave of FLOWS connections at once, whose packets
-    come by turns. All packets have one length, so what differs from second to second is patched
-    column by column.
+    A capture of any size, made fast: wave after wave of so many connections at once, whose packets
+    come by turns, so many of each in a second. Of the packets the headers are there, or with whole
+    all their bytes. All packets of a second have one length, so what differs from second to second
+    is patched column by column.
     """
-    FLOWS = 500
-    ROUNDS = 200  # in a second
     SECONDS = 12  # of data in a wave
     HEADERS = 14 + 20 + 32
     RECORD = 16 + HEADERS
     WIRE_BYTES = 1514
-    PACKETS_OF_FLOW = 3 + ROUNDS * SECONDS + 3
-    PACKETS = FLOWS * PACKETS_OF_FLOW  # of a wave
     _THIRD_BYTES_AT = 16 + 14 + 12 + 2, 16 + 14 + 16 + 2  # of both addresses
     _LENGTH = SECONDS + 4  # from the first SYN of a wave to that of the next
 
-    def __init__(self, waves):
-        self.waves = waves
-        self.packets = waves * self.PACKETS
-        self.flows = waves * self.FLOWS
+    def __init__(self, waves, flows=500, rounds=200, whole=False):
+        self._waves, self._flows, self._rounds = waves, flows, rounds
+        self._payload = payload(self.WIRE_BYTES - self.HEADERS) if whole else b""
+        self.packets_of_flow = 3 + rounds * self.SECONDS + 3
+        self.flows = waves * flows
+        self.packets = self.flows * self.packets_of_flow
 
     def write(self, path):
         opening = self._second(((0, SYN), (1, SYN | ACK), (0, ACK)))
-        talking = self._second([(r % 2, ACK) for r in range(self.ROUNDS)])
+        talking = self._second([(r % 2, ACK) for r in range(self._rounds)], self._payload)
         closing = self._second(((0, FIN | ACK), (1, FIN | ACK), (0, ACK)))
+        blocks = [(opening, b"")] + [(talking, self._payload)] * self.SECONDS + [(closing, b"")]
         with open(path, "wb") as file:
-            file.write(pcap_bytes([], snaplen=self.HEADERS))
-            for wave in range(self.waves):
-                seconds = [opening] + [talking] * self.SECONDS + [closing]
-                for second, block in enumerate(seconds):
-                    self._patch(block, START_NS // SECOND + wave * self._LENGTH + second, wave)
+            file.write(pcap_bytes([], snaplen=self.HEADERS + len(self._payload)))
+            for wave in range(self._waves):
+                for second, (block, data) in enumerate(blocks):
+                    self._patch(block, self.RECORD + len(data),
+                                START_NS // SECOND + wave * self._LENGTH + second, wave)
                     file.write(block)
 
-    def _second(self, rounds):
+    def _second(self, rounds, data=b""):
         """The packets of a second, round by round, in each a packet of every flow."""
         records = []
-        step_ns = SECOND // (self.ROUNDS * self.FLOWS)
+        step_ns = SECOND // (self._rounds * self._flows)
         for index, (sender, flags) in enumerate(rounds):
-            for flow in range(self.FLOWS):
+            for flow in range(self._flows):
                 ends = [bytes((10, 1, 0, 1)), bytes((10, 2, 0, 1))]
                 ports = [20000 + flow, 443]
                 first = [CLIENT_FIRST, SERVER_FIRST]
@@ -182,14 +182,15 @@ class Waves:
                 tcp = struct.pack(">HHIIBBHHH12s", ports[source], ports[destination],
                                   first[source] + begun, first[destination] + 1 if flags & ACK
                                   else 0, 8 << 4, flags, 65535, 0, 0, b"\1" * 12)
-                nanoseconds = (index * self.FLOWS + flow) * step_ns
-                records.append(struct.pack("<IIII", 0, nanoseconds, self.HEADERS, wire_bytes)
-                               + bytes(12) + b"\x08\x00" + ip + tcp)
+                nanoseconds = (index * self._flows + flow) * step_ns
+                records.append(struct.pack("<IIII", 0, nanoseconds, self.HEADERS + len(data),
+                                           wire_bytes)
+                               + bytes(12) + b"\x08\x00" + ip + tcp + data)
         return bytearray(b"".join(records))
 
-    def _patch(self, block, second, wave):
-        count = len(block) // self.RECORD
+    def _patch(self, block, record, second, wave):
+        count = len(block) // record
         for at, byte in enumerate(struct.pack("<I", second)):
-            block[at::self.RECORD] = bytes([byte]) * count
+            block[at::record] = bytes([byte]) * count
         for at in self._THIRD_BYTES_AT:
-            block[at::self.RECORD] = bytes([wave]) * count
+            block[at::record] = bytes([wave]) * count

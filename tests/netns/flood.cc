@@ -1,10 +1,12 @@
-// flood KIND DEVICE MAC DESTINATION PORT SECONDS: lets packets arrive at the device as fast as this
-// CPU can make them, from everywhere, with right checksums, and says how many they were:
+// flood KIND DEVICE MAC DESTINATION PORT SECONDS [RATE [SOURCE PORT]]: lets packets arrive at the
+// device, so many a second or (0) as fast as this CPU can make them, from everywhere, with right
+// checksums, and says how many they were:
 //
 //   5123456 packets in 10.002 s
 //
-// KIND: syn, ack, rst, synack, udp, fragment (later ones), or scan (SYNs from one end to all
-// ports). MAC and DESTINATION are the device's own. Needs Linux 5.18.
+// KIND: syn, ack, rst, synack, udp, fragment (later ones), scan (SYNs from one end to all ports),
+// or segment (ACKs of one connection, from the IPv4 address SOURCE and its PORT). MAC and
+// DESTINATION are the device's own. Needs Linux 5.18.
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -18,6 +20,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "flood.skel.h"
 #include "packet_headers/parse.h"
@@ -27,6 +30,12 @@ namespace packet_headers::testing {
 namespace {
 
 constexpr int kFramesInRun = 1 << 16;
+constexpr double kPace = 0.002;  // seconds from one run to the next, where there is a rate
+
+struct Endpoint {
+  std::string address;
+  uint16_t port = 0;
+};
 
 // What must be added to a field's checksum to have the sum of all that it covers.
 uint32_t SumOf(const Bytes& frame, size_t check_at) {
@@ -35,7 +44,17 @@ uint32_t SumOf(const Bytes& frame, size_t check_at) {
   return static_cast<uint16_t>(~check);
 }
 
-Packet Frame(const std::string& kind, const std::string& destination, uint16_t port) {
+Packet Frame(const std::string& kind, const std::string& destination, uint16_t port,
+             const Endpoint& source) {
+  if (kind == "segment") {
+    return Packet()
+        .Ethernet()
+        .Ipv4(source.address, destination)
+        .Tcp(source.port, port)
+        .Seq(0)
+        .Flags(PH_TCP_ACK)
+        .Ack(1);
+  }
   const bool is_ipv6 = destination.find(':') != std::string::npos;
   // Zeros are in the place of what varies.
   Packet packet = Packet().Ethernet();
@@ -64,12 +83,13 @@ flood_bpf* Load(const Packet& packet, const Bytes& frame, const std::string& kin
   const auto l4 = static_cast<uint32_t>(packet.l4_offset());
   about.frame_bytes = static_cast<uint32_t>(frame.size());
   about.is_scan = kind == "scan";
-  if (!about.is_scan) about.source_at = packet.is_ipv6() ? l3 + 8 + 12 : l3 + 12;
-  if (!packet.is_ipv6()) {
+  const bool varies = kind != "segment";
+  if (varies && !about.is_scan) about.source_at = packet.is_ipv6() ? l3 + 8 + 12 : l3 + 12;
+  if (varies && !packet.is_ipv6()) {
     about.ip_check_at = l3 + 10;
     about.ip_sum = SumOf(frame, l3 + 10);
   }
-  if (kind != "fragment") {
+  if (varies && kind != "fragment") {
     about.port_at = about.is_scan ? l4 + 2 : l4;
     about.check_at = kind == "udp" ? l4 + 6 : l4 + 16;
     about.sum = SumOf(frame, about.check_at);
@@ -80,8 +100,9 @@ flood_bpf* Load(const Packet& packet, const Bytes& frame, const std::string& kin
 }
 
 int Run(const std::string& kind, const std::string& device, const std::string& mac,
-        const std::string& destination, uint16_t port, double seconds) {
-  const Packet packet = Frame(kind, destination, port);
+        const std::string& destination, uint16_t port, double seconds, double rate,
+        const Endpoint& source) {
+  const Packet packet = Frame(kind, destination, port, source);
   Bytes frame = packet.bytes();
   if (std::sscanf(mac.c_str(), "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &frame[0], &frame[1], &frame[2],
                   &frame[3], &frame[4], &frame[5]) != 6) {
@@ -101,9 +122,19 @@ int Run(const std::string& kind, const std::string& device, const std::string& m
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   };
   while (elapsed() < seconds) {
+    int frames = kFramesInRun;
+    if (rate > 0) {
+      // What is due by the end of this turn.
+      const double due = rate * (elapsed() + kPace) - static_cast<double>(skeleton->bss->sent);
+      frames = std::min(static_cast<int>(due), kFramesInRun);
+      if (frames <= 0) {
+        std::this_thread::sleep_for(std::chrono::duration<double>(kPace / 4));
+        continue;
+      }
+    }
     LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame.data(),
                 .data_size_in = static_cast<uint32_t>(frame.size()), .ctx_in = &context,
-                .ctx_size_in = sizeof(context), .repeat = kFramesInRun,
+                .ctx_size_in = sizeof(context), .repeat = frames,
                 .flags = BPF_F_TEST_XDP_LIVE_FRAMES);
     if (bpf_prog_test_run_opts(bpf_program__fd(skeleton->progs.ph_flood), &opts) != 0) {
       std::fprintf(stderr, "flood: send: %s\n", std::strerror(errno));
@@ -120,11 +151,15 @@ int Run(const std::string& kind, const std::string& device, const std::string& m
 }  // namespace packet_headers::testing
 
 int main(int argc, char** argv) {
-  if (argc != 7) {
-    std::fprintf(stderr, "usage: flood KIND DEVICE MAC DESTINATION PORT SECONDS\n");
+  const bool has_source = argc == 10;
+  if (!has_source && (argc < 7 || argc > 8 || std::strcmp(argv[1], "segment") == 0)) {
+    std::fprintf(stderr,
+                 "usage: flood KIND DEVICE MAC DESTINATION PORT SECONDS [RATE [SOURCE PORT]]\n");
     return 2;
   }
+  packet_headers::testing::Endpoint source;
+  if (has_source) source = {argv[8], static_cast<uint16_t>(std::atoi(argv[9]))};
   return packet_headers::testing::Run(argv[1], argv[2], argv[3], argv[4],
-                                      static_cast<uint16_t>(std::atoi(argv[5])),
-                                      std::atof(argv[6]));
+                                      static_cast<uint16_t>(std::atoi(argv[5])), std::atof(argv[6]),
+                                      argc > 7 ? std::atof(argv[7]) : 0, source);
 }

@@ -746,10 +746,10 @@ class MoreThanMemory(ReadTest):
         paths = split.paths()
         self.assertEqual(len(paths), waves.flows)
         sizes = {os.path.getsize(os.path.join(datadir, name)) for name in paths}
-        self.assertEqual(sizes, {24 + waves.PACKETS_OF_FLOW * waves.RECORD})
+        self.assertEqual(sizes, {24 + waves.packets_of_flow * waves.RECORD})
         for name in paths[::997]:
             content = self.assert_header_exact(os.path.join(datadir, name))
-            self.assertEqual(len(content.records), waves.PACKETS_OF_FLOW)
+            self.assertEqual(len(content.records), waves.packets_of_flow)
             self.assertEqual({r.wire_bytes for r in content.records[3:-3]}, {waves.WIRE_BYTES})
 
 
