@@ -81,12 +81,14 @@ class Reader {
   void Run() {
     while (!stop_) {
       ring_.Wait(kReaderWait);
-      ring_.Drain(SIZE_MAX, [this](const void* data, size_t size) {
+      ring_.Drain(SIZE_MAX, [this](absl::Span<const RecordBytes> records) {
         // Each cache line comes to this processor, as it would for a shard.
-        for (size_t at = 0; at < size; at += 64) {
-          static_cast<void>(*(static_cast<const volatile char*>(data) + at));
+        for (const auto& [data, size] : records) {
+          for (size_t at = 0; at < size; at += 64) {
+            static_cast<void>(*(static_cast<const volatile char*>(data) + at));
+          }
         }
-        records_.store(records_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+        records_ += records.size();
       });
     }
   }

@@ -76,14 +76,16 @@ class Engine {
   // What waits, `most` at a time.
   std::vector<Record> Drain(size_t most = 1000) {
     std::vector<Record> records;
-    const auto use = [&records](const void* data, size_t size) {
-      Record record;
-      REQUIRE(size >= sizeof(record.fixed));
-      std::memcpy(&record.fixed, data, sizeof(record.fixed));
-      REQUIRE(size == sizeof(record.fixed) + record.fixed.header_len);
-      const auto* headers = static_cast<const uint8_t*>(data) + sizeof(record.fixed);
-      record.headers.assign(headers, headers + record.fixed.header_len);
-      records.push_back(std::move(record));
+    const auto use = [&records](absl::Span<const RecordBytes> some) {
+      for (const auto& [data, size] : some) {
+        Record record;
+        REQUIRE(size >= sizeof(record.fixed));
+        std::memcpy(&record.fixed, data, sizeof(record.fixed));
+        REQUIRE(size == sizeof(record.fixed) + record.fixed.header_len);
+        const auto* headers = static_cast<const uint8_t*>(data) + sizeof(record.fixed);
+        record.headers.assign(headers, headers + record.fixed.header_len);
+        records.push_back(std::move(record));
+      }
     };
     while (const size_t used = engine_->source(0).Drain(most, use)) REQUIRE(used <= most);
     return records;
@@ -368,7 +370,7 @@ TEST_CASE("Interfaces come and go while the shard reads", "[pcap]") {
   std::atomic<bool> is_over{false};
   std::atomic<size_t> used{0};
   std::thread shard([&] {
-    const auto use = [&used](const void*, size_t) { ++used; };
+    const auto use = [&used](absl::Span<const RecordBytes> some) { used += some.size(); };
     RecordSource& source = engine->source(0);
     while (!is_over) {
       source.Wait(absl::Milliseconds(48));
