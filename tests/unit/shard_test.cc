@@ -133,7 +133,10 @@ class Repeating {
   template <typename Work>
   explicit Repeating(Work work)
       : thread_([this, work = std::move(work)] {
-          for (uint64_t turn = 0; !stop_.load(); ++turn) work(turn);
+          uint64_t turn = 0;
+          do {
+            work(turn++);
+          } while (!stop_.load());
         }) {}
   ~Repeating() {
     stop_ = true;
