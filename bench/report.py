@@ -71,7 +71,8 @@ def machine():
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
-    return {"kernel": platform.release(), "cores": os.cpu_count(), "cpu": model}
+    kernel = platform.release().split("-", maxsplit=1)[0]
+    return {"kernel": kernel, "cores": os.cpu_count(), "cpu": model}
 
 
 def _load():
