@@ -49,7 +49,7 @@ static __ph_inline int ph_read(struct ph_frame frame, __u64 offset, void *to, __
 struct ph_frame {
 	const void *data;
 	__u64 length;  /* bytes */
-	int is_direct; /* as in the kernel; here there is no need for it */
+	int is_direct; /* as in the kernel; here the compiler then knows the offsets */
 };
 
 /* Copies `bytes` bytes at `offset`; returns whether the frame has them. */

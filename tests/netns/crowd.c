@@ -1,8 +1,8 @@
 /*
  * Many TCP peers in one: handshakes from bare frames, as many at once as one listener bears.
  *   crowd connect INTERFACE HOST_MAC HOST PORT FLOWS SECONDS open|reset
- *     from 10.8.0.0/16, which the host reaches through INTERFACE and nobody owns; says how many
- *     were answered, at most FLOWS within SECONDS. With reset each is reset at once.
+ *     from 10.8.0.0/16, which the host reaches through INTERFACE and nobody owns, until FLOWS were
+ *     answered, for at most SECONDS; says how many were. With reset each is reset at once.
  *   crowd accept
  *     accepts on the listening socket that is standard input, and closes, until it is killed.
  */
@@ -156,17 +156,18 @@ static uint32_t connect_all(uint32_t flows, double seconds, int reset)
 		messages[i].msg_hdr.msg_iov = &pieces[i];
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
-	while (answered + lost < flows && now() < end) {
+	while (answered < flows && now() < end) {
 		int received = recvmmsg(outgoing.fd, messages, BATCH, MSG_DONTWAIT, NULL);
 
 		for (int i = 0; i < received; i++)
 			answered += answer(frames[i], reset);
 		if (received > 0)
 			heard = now();
-		for (int i = 0; i < BATCH && sent < flows && sent - answered - lost < UNANSWERED; i++)
+		for (int i = 0; i < BATCH && sent - lost < flows &&
+				sent - answered - lost < UNANSWERED; i++)
 			send_segment(sent++, ISN, 0, TH_SYN);
 		flush();
-		/* Who got no answer for a while gets none. */
+		/* Who got no answer for a while gets none; another takes the place. */
 		if (now() - heard > 0.2) {
 			lost = sent - answered;
 			heard = now();

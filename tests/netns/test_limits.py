@@ -171,7 +171,7 @@ class Limits(CaptureTest):
         self.assertEqual(failed, 0)
         self.assertEqual(group.oom_kills, 0)
         self.assertLess(slowest, SCRAPE_WITHIN_S)
-        self.assertEqual(flows, FLOWS)
+        self.assertGreaterEqual(flows, FLOWS)
         name = f"{judge.uuid_of(cookie_of(accepted))}.pcap"
         self.assertIn(name, map(os.path.basename, files))
         for path in files[::100]:

@@ -67,7 +67,7 @@ TEST_CASE("Spliced lists follow each other", "[chunk_pool]") {
   pool.Free(std::move(empty));
 }
 
-TEST_CASE("No more than a third of a list is unused", "[chunk_pool]") {
+TEST_CASE("No more than half of a list is unused", "[chunk_pool]") {
   MemoryBudget budget(64 * kSlab);
   ChunkPool pool(budget, 0);
   ChunkList list;
@@ -99,6 +99,18 @@ TEST_CASE("An append that finds no memory leaves the list as it was", "[chunk_po
   CHECK(lists[0].Append(std::string(200, 'b'), pool));  // the chunk has room for it
   CHECK(budget.used_bytes() == kSlab);
   for (ChunkList& list : lists) pool.Free(std::move(list));
+}
+
+TEST_CASE("Without memory a chunk of another size does", "[chunk_pool]") {
+  MemoryBudget budget(2 * kSlab);
+  ChunkPool pool(budget, 0);
+  ChunkList large;
+  while (large.chunk_bytes() < kSlab) REQUIRE(large.Append("large", pool));
+  ChunkList small;
+  REQUIRE(small.Append("small", pool));
+  CHECK(budget.used_bytes() == 2 * kSlab);
+  pool.Free(std::move(small));
+  pool.Free(std::move(large));
 }
 
 TEST_CASE("Slabs above the idle limit go back to the system", "[chunk_pool]") {

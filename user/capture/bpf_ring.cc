@@ -17,6 +17,8 @@ namespace {
 // What is used between two writes of the reader's position.
 constexpr size_t kMostInBatch = 32;
 
+static_assert(sizeof(long) == sizeof(uint64_t), "the kernel's positions are longs");
+
 size_t PageBytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 
 // Shared with the kernel.

@@ -62,8 +62,7 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
                      MemoryBudget& budget, FlowLimit& limit, Books& books, FlowStats& stats,
                      KernelFlows& kernel, std::function<void(FileJob)> submit)
     : options_(options),
-      flow_bytes_(sizeof(Flow) + (options.anonymizer == nullptr ? 0 : sizeof(Disguise)) +
-                  (options.stream ? kOpenFileBytes : 0)),
+      flow_bytes_(sizeof(Flow) + (options.anonymizer == nullptr ? 0 : sizeof(Disguise))),
       budget_(budget),
       limit_(limit),
       books_(books),
@@ -89,7 +88,7 @@ void FlowTable::set_suspended_ns(int64_t suspended_ns) {
 }
 
 void FlowTable::OnRecords(absl::Span<const RecordBytes> records) {
-  if (entries_.size() > kMostCachedFlows) {
+  if (records.size() > 1 && entries_.size() > kMostCachedFlows) {
     for (size_t begin = 0; begin < records.size(); begin += kPrefetched) {
       const auto some = records.subspan(begin, kPrefetched);
       Prefetch(some);
@@ -508,8 +507,14 @@ void FlowTable::Submit(Flow& flow, bool last) {
   job.date = flow.name->date;
   job.link_type = flow.link_type;
   job.records = std::move(flow.records);
+  job.first = !flow.has_file;
   job.last = last;
-  if (last) job.packets = std::move(flow.packets);
+  if (last) {
+    job.packets = std::move(flow.packets);
+  } else if (job.first) {
+    flow.has_file = true;
+    budget_.Reserve(kOpenFileBytes);
+  }
   ++jobs_outstanding_;
   budget_.Reserve(kFileJobBytes);
   submit_(std::move(job));
@@ -655,6 +660,7 @@ void FlowTable::FlushStreams() {
 void FlowTable::OnJobDone(FileJob job) {
   --jobs_outstanding_;
   budget_.Release(kFileJobBytes);
+  if (job.last && !job.first) budget_.Release(kOpenFileBytes);
   pool_.Free(std::move(job.records));
   if (job.last) books_.Count(job.packets, job.saved ? PH_SAVED : PH_WRITE_ERROR);
 }

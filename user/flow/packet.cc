@@ -12,8 +12,8 @@ constexpr uint64_t kLatestNs = uint64_t{1} << 62;
 
 // As the hooks do: most frames are decided at offsets that the compiler knows. Whether `headers`
 // and `key` are those of the frame.
-__ph_inline bool Parse(ph_frame frame, ph_link_layer link_layer, ph_direction direction, ph_headers* headers,
-           ph_flow_key* key) {
+__ph_inline bool Parse(ph_frame frame, ph_link_layer link_layer, ph_direction direction,
+                       ph_headers* headers, ph_flow_key* key) {
   frame.is_direct = 1;
   ph_counter result = ph_locate(frame, link_layer, headers);
   if (result == PH_CAPTURED) return ph_read_key(frame, headers, direction, key) != 0;
@@ -39,10 +39,9 @@ std::optional<Packet> DecodeRecord(const void* data, size_t size) {
   Packet& packet = decoded.emplace();
   packet.record = record;
   ph_headers headers = {};
-  const bool is_parsed =
-      record->link_layer == PH_LINK_ETHERNET
-          ? Parse(frame, PH_LINK_ETHERNET, direction, &headers, &packet.key)
-          : Parse(frame, PH_LINK_IP, direction, &headers, &packet.key);
+  const bool is_parsed = record->link_layer == PH_LINK_ETHERNET
+                             ? Parse(frame, PH_LINK_ETHERNET, direction, &headers, &packet.key)
+                             : Parse(frame, PH_LINK_IP, direction, &headers, &packet.key);
   if (!is_parsed || headers.length != record->header_len ||
       headers.l3_offset != record->l3_offset || headers.l4_offset != record->l4_offset) {
     decoded.reset();

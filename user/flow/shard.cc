@@ -11,10 +11,14 @@
 namespace packet_headers {
 namespace {
 
-// A reader that polls doubles the kernel's cost of a record, so a drain waits for a batch; the
-// kernel ends the wait when a ring is half full. With no traffic the waits grow.
+// A reader that polls doubles the kernel's cost of a record, and each turn has a cost of its own,
+// so a drain waits for a batch: longer, the fewer records there are, but not for so many that they
+// leave the processor's cache before they are read. The kernel ends the wait when a ring is half
+// full.
 constexpr absl::Duration kShortestWait = absl::Milliseconds(3);
 constexpr absl::Duration kLongestWait = absl::Milliseconds(48);
+constexpr size_t kFewRecords = 1024;
+constexpr size_t kManyRecords = 2 * kFewRecords;
 
 // Records between two looks at the timers.
 constexpr size_t kMostInDrain = 65'536;
@@ -82,9 +86,11 @@ void Shard::Run() {
     timer_latency_.Add(MonotonicNow() - drained_ns);
     for (FileJob& job : done_.Take(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));
     // A drain that had to stop leaves no time to wait for a batch.
+    const absl::Duration next = records > kManyRecords  ? wait / 2
+                                : records < kFewRecords ? wait * 2
+                                                        : wait;
     wait = records == kMostInDrain ? absl::ZeroDuration()
-           : records > 0           ? kShortestWait
-                                   : std::clamp(wait * 2, kShortestWait, kLongestWait);
+                                   : std::clamp(next, kShortestWait, kLongestWait);
   }
   while (drain() > 0) heartbeat_.Beat();
   take_announcements();

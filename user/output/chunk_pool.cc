@@ -104,35 +104,42 @@ void ChunkPool::UnmapSlab(Slab* slab) {
   budget_.Release(kSlabBytes);
 }
 
-Chunk* ChunkPool::Allocate(int64_t chunk_bytes) {
-  const uint32_t size_class = NextSizeClass(chunk_bytes);
-  SlabList& partial = partial_[size_class];
-  Slab* slab = partial.first;
-  if (slab == nullptr) {
-    slab = idle_.first;
-    if (slab != nullptr) {
-      idle_.Remove(slab);
-      AddIdle(-static_cast<int64_t>(kSlabBytes));
-    } else {
-      slab = MapSlab();
-      if (slab == nullptr) return nullptr;
-    }
-    slab->free = nullptr;
-    slab->untouched = ChunksPerSlab(size_class);
-    slab->size_class = size_class;
-    partial.PushFront(slab);
+ChunkPool::Slab* ChunkPool::SlabFor(uint32_t size_class) {
+  if (Slab* slab = partial_[size_class].first) return slab;
+  Slab* slab = idle_.first;
+  if (slab != nullptr) {
+    idle_.Remove(slab);
+    AddIdle(-static_cast<int64_t>(kSlabBytes));
+  } else {
+    slab = MapSlab();
   }
+  if (slab == nullptr) {
+    for (SlabList& partial : partial_) {
+      if (partial.first != nullptr) return partial.first;
+    }
+    return nullptr;
+  }
+  slab->free = nullptr;
+  slab->untouched = ChunksPerSlab(size_class);
+  slab->size_class = size_class;
+  partial_[size_class].PushFront(slab);
+  return slab;
+}
+
+Chunk* ChunkPool::Allocate(int64_t chunk_bytes) {
+  Slab* slab = SlabFor(NextSizeClass(chunk_bytes));
+  if (slab == nullptr) return nullptr;
   Chunk* chunk = slab->free;
   if (chunk != nullptr) {
     slab->free = chunk->next;
   } else {
     chunk = slab->TakeUntouched();
   }
-  if (++slab->used == ChunksPerSlab(size_class)) {
-    partial.Remove(slab);
+  if (++slab->used == ChunksPerSlab(slab->size_class)) {
+    partial_[slab->size_class].Remove(slab);
     full_.PushFront(slab);
   }
-  *chunk = {nullptr, 0, static_cast<uint16_t>(size_class)};
+  *chunk = {nullptr, 0, static_cast<uint16_t>(slab->size_class)};
   return chunk;
 }
 

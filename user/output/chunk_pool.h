@@ -16,15 +16,17 @@ namespace packet_headers {
 
 // The first chunk of a list holds a handshake over IPv4 with all that Linux puts into its options,
 // 262 bytes as pcap, and VLAN tags. Further ones are larger the more the list holds, so that at
-// most a third of it is unused, and a fast flow seldom needs another.
+// most half of it is unused, a third once it has some, and a fast flow seldom needs another.
 inline constexpr size_t kSmallestChunkBytes = 288;
 inline constexpr size_t kChunkSizes = 5;  // each twice the one before
 inline constexpr size_t kLargestChunkBytes = kSmallestChunkBytes << (kChunkSizes - 1);
 
 struct Chunk {
-  char* bytes() { return reinterpret_cast<char*>(this + 1); }
-  const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
-  size_t room() const { return (kSmallestChunkBytes << size_class) - sizeof(Chunk) - used; }
+  static constexpr size_t kHeaderBytes = 12;
+
+  char* bytes() { return reinterpret_cast<char*>(this) + kHeaderBytes; }
+  const char* bytes() const { return reinterpret_cast<const char*>(this) + kHeaderBytes; }
+  size_t room() const { return (kSmallestChunkBytes << size_class) - kHeaderBytes - used; }
 
   Chunk* next;
   uint16_t used;        // bytes behind it
@@ -51,7 +53,7 @@ class ChunkList {
   // Appends the bytes of `other`, which becomes empty. Both are of the same pool.
   void Splice(ChunkList&& other);
 
-  // Fetches from memory where Append() will write.
+  // Fetches what Append() needs: all of a small last chunk, the header of a large one.
   void PrefetchEnd() const {
     if (tail_ != nullptr) PrefetchLines(tail_, kSmallestChunkBytes);
   }
@@ -81,7 +83,8 @@ class ChunkPool {
   // Unmaps every slab: no list of this pool may be used afterwards.
   ~ChunkPool();
 
-  // An empty chunk for a list whose chunks take `chunk_bytes`. Null when the budget is exhausted.
+  // An empty chunk for a list whose chunks take `chunk_bytes`, of any size when the budget is
+  // exhausted; null when no chunk is free either.
   Chunk* Allocate(int64_t chunk_bytes);
   void Free(ChunkList&& list);
 
@@ -97,6 +100,8 @@ class ChunkPool {
   };
 
   void AddIdle(int64_t bytes);
+  // One with a free chunk, of that size if possible. Or null.
+  Slab* SlabFor(uint32_t size_class);
   Slab* MapSlab();
   void UnmapSlab(Slab* slab);
 

@@ -41,9 +41,12 @@ uint64_t PublishGroup(std::vector<FileOfGroup>& files, bool sync, Heartbeat* hea
   uint64_t failed = 0;
   FolderSyncs file_systems(syncfs);
   FolderSyncs names(fsync);
-  for (FileOfGroup& entry : files) {
-    if (!sync || entry.file->is_published()) continue;
+  const auto beat = [heartbeat] {
     if (heartbeat != nullptr) heartbeat->Beat();
+  };
+  for (FileOfGroup& entry : files) {
+    beat();
+    if (!sync || entry.file->is_published()) continue;
     // It also reports what went wrong with files of others.
     if (files.size() >= kSyncWholeFileSystem && file_systems.Sync(*entry.file->folder()).ok()) {
       continue;
@@ -54,11 +57,13 @@ uint64_t PublishGroup(std::vector<FileOfGroup>& files, bool sync, Heartbeat* hea
     entry.file->CloseDescriptor();
   }
   for (FileOfGroup& entry : files) {
+    beat();
     if (!entry.status.ok() || entry.file->is_published()) continue;
     entry.status = entry.file->Publish(&entry.name_was_taken);
     failed += !entry.status.ok();
   }
   for (FileOfGroup& entry : files) {
+    beat();
     if (sync && entry.status.ok()) entry.status = names.Sync(*entry.file->folder());
   }
   return failed + file_systems.failed() + names.failed();

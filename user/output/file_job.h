@@ -27,6 +27,7 @@ struct FileJob {
   absl::CivilDay date;   // names the folder
   LinkType link_type = LinkType::kEthernet;
   ChunkList records;             // in pcap format
+  bool first = true;             // nothing of the file went before
   bool last = true;              // the file is complete with these
   PacketCounts packets;          // in the whole file; counts only in the last job
   FileJobQueue* done = nullptr;  // where the job goes afterwards; outlives it

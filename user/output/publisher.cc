@@ -61,7 +61,9 @@ Publisher::~Publisher() {
 
 void Publisher::StopRetryingSoon() {
   const int64_t soon_ns = MonotonicNow() + kLastTriesNs;
-  if (stop_retrying_ns_ > soon_ns) stop_retrying_ns_ = soon_ns;
+  int64_t stop_ns = stop_retrying_ns_;
+  while (stop_ns > soon_ns && !stop_retrying_ns_.compare_exchange_weak(stop_ns, soon_ns)) {
+  }
 }
 
 void Publisher::Run() {
@@ -282,8 +284,9 @@ void Publisher::NoteDisk(const absl::Status& status, bool is_well, int64_t now_n
 
 // Hands back the first job of the file.
 void Publisher::Return(FlowFile& file, bool saved) {
+  heartbeat_.Beat();
   FileJob job = std::move(file.jobs.front());
-  file.jobs.erase(file.jobs.begin());
+  file.jobs.pop_front();
   --held_jobs_;
   job.saved = saved;
   if (!file.is_given_up) {

@@ -24,8 +24,8 @@
 
 namespace packet_headers {
 
-// What the file of a flow takes in the publisher from its first job on until its last, about.
-inline constexpr int64_t kOpenFileBytes = 1024;
+// What a file takes in the publisher while it waits for its next job, about.
+inline constexpr int64_t kOpenFileBytes = 1280;
 
 // What the making of a file can fail at.
 enum class FileStage {
@@ -104,7 +104,7 @@ class Publisher {
     explicit FlowFile(uint64_t id) : flow_id(id) {}
 
     const uint64_t flow_id;
-    std::vector<FileJob> jobs;           // whose records are not safely in the file
+    std::deque<FileJob> jobs;            // whose records are not safely in the file
     std::unique_ptr<HiddenFile> hidden;  // null until it was made
     int64_t bytes = 0;                   // of the hidden file, by jobs that are done
     int64_t last_time_ns = 0;            // of the records in them
