@@ -15,13 +15,17 @@ import tempfile
 import threading
 from pathlib import Path
 
+from harness import BINARY
 from row import Figure, Row, figure
+from testbed import Unmeasurable
 
-BUILD = Path(__file__).resolve().parent.parent / "build"
+BUILD = Path(BINARY).resolve().parent
 REPETITIONS = 5
 
 
 def run(command, **environment):
+    if not os.access(command[0], os.X_OK):
+        raise Unmeasurable(f"no program at {command[0]}")
     done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
@@ -38,6 +42,8 @@ HOOKS = {
 
 
 def kernel(quick):
+    if os.geteuid() != 0:
+        raise Unmeasurable("only root loads BPF programs")
     rounds, packets = (3, 5000) if quick else (25, 100_000)
     result = run([BUILD / "bench/kernel_bench", str(rounds), str(packets)])
     gross = {(it["program"], it["packet"]): it["ns"] for it in result["alone"]}
