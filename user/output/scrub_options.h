@@ -9,8 +9,7 @@ namespace packet_headers {
 
 enum class Scrub {
   // What no end of the connection reads, and so may hold anything: bytes behind the end of a list
-  // of
-  // options, or from an option on whose length can't be; the content of padding.
+  // of options, or from an option on whose length can't be; the content of padding.
   kPadding,
   // Also what may hold an address or a digest over one: the contents of all options and extension
   // headers but those that are known to hold none. Types and lengths stay.

@@ -122,8 +122,7 @@ std::vector<Group> Groups(pid_t own) {
         {SCMP_SYS(getrlimit)}}},
       // Files, where Landlock lets us: the data directory's, made, written, synced, named, listed
       // and removed. No links out of it, no owners, no modes (which Landlock leaves to us), no
-      // mounts, no
-      // signals by way of a descriptor.
+      // mounts, no signals by way of a descriptor.
       {kForFiles,
        {{SCMP_SYS(open)},
         {SCMP_SYS(openat)},
