@@ -211,7 +211,7 @@ class Shard {
     std::string bytes;
     job.records.ForEachPiece([&bytes](absl::string_view piece) { absl::StrAppend(&bytes, piece); });
     int64_t last_time_ns = 0;
-    FUZZ_CHECK(OrderPcapRecords(bytes, &last_time_ns).bytes == bytes.size());
+    FUZZ_CHECK(OrderPcapRecords(absl::MakeSpan(bytes), 0, &last_time_ns).bytes == bytes.size());
     while (!bytes.empty()) {
       uint32_t captured_bytes, original_bytes;
       std::memcpy(&captured_bytes, bytes.data() + 8, 4);

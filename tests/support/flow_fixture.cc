@@ -211,7 +211,7 @@ void FlowFixture::TakeJob(FileJob& job) {
   if (!job.last) return;
 
   int64_t last_time_ns = 0;
-  OrderPcapRecords(file.bytes, &last_time_ns);
+  OrderPcapRecords(absl::MakeSpan(file.bytes), 0, &last_time_ns);
   file.records = ReadPcapRecords(file.bytes);
   uint64_t packets = 0;
   for (const PacketCounts::OfInterface& interface : job.packets.interfaces()) {

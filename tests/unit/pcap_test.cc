@@ -72,7 +72,7 @@ TEST_CASE("Records are put in the order of their times", "[pcap]") {
   }));
   std::string records = Records(c.notes);
   int64_t last_time_ns = 0;
-  const OrderedPcapRecords ordered = OrderPcapRecords(records, &last_time_ns);
+  const OrderedPcapRecords ordered = OrderPcapRecords(absl::MakeSpan(records), 0, &last_time_ns);
   CHECK(Text(records) == c.expected);
   CHECK(ordered.bytes == records.size());
   CHECK(ordered.raised_times == 0);
@@ -81,13 +81,13 @@ TEST_CASE("Records are put in the order of their times", "[pcap]") {
 TEST_CASE("Times before what is written already are raised to it", "[pcap]") {
   std::string records = Records({{30, "a"}, {10, "b"}, {25, "c"}, {19, "d"}});
   int64_t last_time_ns = 20;
-  const OrderedPcapRecords ordered = OrderPcapRecords(records, &last_time_ns);
+  const OrderedPcapRecords ordered = OrderPcapRecords(absl::MakeSpan(records), 0, &last_time_ns);
   CHECK(Text(records) == "20:b 20:d 25:c 30:a");
   CHECK(ordered.raised_times == 2);
   CHECK(last_time_ns == 30);
 
   records = Records({{1, "e"}});
-  CHECK(OrderPcapRecords(records, &last_time_ns).raised_times == 1);
+  CHECK(OrderPcapRecords(absl::MakeSpan(records), 0, &last_time_ns).raised_times == 1);
   CHECK(Text(records) == "30:e");
   CHECK(last_time_ns == 30);
 }
@@ -98,7 +98,7 @@ TEST_CASE("A partial record at the end stays where it is", "[pcap]") {
   const size_t size = GENERATE_COPY(range(size_t{1}, next.size()));
   std::string records = whole + next.substr(0, size);
   int64_t last_time_ns = 0;
-  const OrderedPcapRecords ordered = OrderPcapRecords(records, &last_time_ns);
+  const OrderedPcapRecords ordered = OrderPcapRecords(absl::MakeSpan(records), 0, &last_time_ns);
   CHECK(ordered.bytes == whole.size());
   CHECK(Text(records.substr(0, ordered.bytes)) == "5:b 6:a");
   CHECK(records.substr(ordered.bytes) == next.substr(0, size));
@@ -110,7 +110,7 @@ TEST_CASE("Where there is no whole record nothing changes", "[pcap]") {
   records.pop_back();
   const std::string before = records;
   int64_t last_time_ns = 20;
-  const OrderedPcapRecords ordered = OrderPcapRecords(records, &last_time_ns);
+  const OrderedPcapRecords ordered = OrderPcapRecords(absl::MakeSpan(records), 0, &last_time_ns);
   CHECK(ordered.bytes == 0);
   CHECK(records == before);
   CHECK(last_time_ns == 20);

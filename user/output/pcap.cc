@@ -4,7 +4,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
+#include <utility>
 #include <vector>
+
+#include "absl/algorithm/container.h"
 
 namespace packet_headers {
 namespace {
@@ -34,22 +38,60 @@ int64_t GetTime(const char* in) {
   return GetLittleEndian(in) * kNanosecondsPerSecond + GetLittleEndian(in + 4);
 }
 
+constexpr size_t kUsualRecordBytes = kPcapRecordHeaderBytes + 66;
+
 struct RecordPlace {
   int64_t time_ns;
-  char* bytes;
+  int64_t least_from_here_ns;  // of this record and those behind it
+  const char* bytes;
   size_t size;
 };
 
-std::vector<RecordPlace> FindWholeRecords(std::string& records) {
-  std::vector<RecordPlace> places;
-  for (size_t at = 0; records.size() - at >= kPcapRecordHeaderBytes;) {
-    char* record = records.data() + at;
-    const size_t size = kPcapRecordHeaderBytes + GetLittleEndian(record + 8);
-    if (size > records.size() - at) break;
-    places.push_back({GetTime(record), record, size});
-    at += size;
+using RecordPlaces = std::vector<RecordPlace>;
+
+RecordPlaces FindWholeRecords(absl::Span<const char> bytes) {
+  RecordPlaces places;
+  places.reserve(bytes.size() / kUsualRecordBytes);
+  while (bytes.size() >= kPcapRecordHeaderBytes) {
+    const size_t size = kPcapRecordHeaderBytes + GetLittleEndian(bytes.data() + 8);
+    if (size > bytes.size()) break;
+    places.push_back({GetTime(bytes.data()), 0, bytes.data(), size});
+    bytes.remove_prefix(size);
   }
   return places;
+}
+
+bool IsEarlier(const RecordPlace& a, const RecordPlace& b) { return a.time_ns < b.time_ns; }
+
+// Puts the records of adjacent places, which begin at `to`, in order.
+void Sort(RecordPlaces::iterator begin, RecordPlaces::iterator end, char* to) {
+  std::stable_sort(begin, end, IsEarlier);
+  std::string ordered;
+  for (auto place = begin; place != end; ++place) {
+    const char* const bytes = std::exchange(place->bytes, to + ordered.size());
+    ordered.append(bytes, place->size);
+  }
+  std::memcpy(to, ordered.data(), ordered.size());
+}
+
+// Records that are out of order stand near each other, so only what lies between two places that
+// no record has to cross is sorted.
+void SortAll(RecordPlaces& places, char* records) {
+  int64_t least_ns = std::numeric_limits<int64_t>::max();
+  for (auto place = places.rbegin(); place != places.rend(); ++place) {
+    least_ns = place->least_from_here_ns = std::min(least_ns, place->time_ns);
+  }
+  int64_t latest_ns = std::numeric_limits<int64_t>::min();
+  size_t bytes = 0;
+  for (auto begin = places.begin(), place = begin; place != places.end();) {
+    latest_ns = std::max(latest_ns, place->time_ns);
+    bytes += place->size;
+    ++place;
+    if (place != places.end() && place->least_from_here_ns < latest_ns) continue;
+    if (place - begin > 1) Sort(begin, place, records);
+    begin = place;
+    records += std::exchange(bytes, 0);
+  }
 }
 
 }  // namespace
@@ -90,31 +132,21 @@ std::optional<PcapRecordHeader> GetPcapRecordHeader(const char* in, uint32_t sna
   return PcapRecordHeader{GetTime(in), captured_bytes};
 }
 
-OrderedPcapRecords OrderPcapRecords(std::string& records, int64_t* last_time_ns) {
-  std::vector<RecordPlace> places = FindWholeRecords(records);
+OrderedPcapRecords OrderPcapRecords(absl::Span<char> records, size_t held_bytes,
+                                    int64_t* last_time_ns) {
+  RecordPlaces places = FindWholeRecords(records);
+  if (!absl::c_is_sorted(places, IsEarlier)) SortAll(places, records.data());
+
   OrderedPcapRecords result = {0, 0};
-  if (places.empty()) return result;
-  result.bytes = places.back().bytes + places.back().size - records.data();
-
-  const auto earlier = [](const RecordPlace& a, const RecordPlace& b) {
-    return a.time_ns < b.time_ns;
-  };
-  const bool in_order = std::is_sorted(places.begin(), places.end(), earlier);
-  if (!in_order) std::stable_sort(places.begin(), places.end(), earlier);
-
-  for (RecordPlace& place : places) {
-    if (place.time_ns >= *last_time_ns) break;
-    PutTime(*last_time_ns, place.bytes);
-    ++result.raised_times;
-  }
-  *last_time_ns = std::max(*last_time_ns, places.back().time_ns);
-
-  if (!in_order) {
-    std::string ordered;
-    ordered.reserve(records.size());
-    for (const RecordPlace& place : places) ordered.append(place.bytes, place.size);
-    ordered.append(records, result.bytes, std::string::npos);
-    records = std::move(ordered);
+  for (const RecordPlace& place : places) {
+    if (result.bytes + place.size + held_bytes > records.size()) break;
+    if (place.time_ns < *last_time_ns) {
+      PutTime(*last_time_ns, records.data() + result.bytes);
+      ++result.raised_times;
+    } else {
+      *last_time_ns = place.time_ns;
+    }
+    result.bytes += place.size;
   }
   return result;
 }

@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 
-#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace packet_headers {
 
@@ -41,14 +41,17 @@ struct PcapRecordHeader {
 std::optional<PcapRecordHeader> GetPcapRecordHeader(const char* in, uint32_t snaplen);
 
 struct OrderedPcapRecords {
-  size_t bytes;         // of whole records at the start of the input
-  size_t raised_times;  // times that had to be changed
+  size_t bytes;         // at the start, of whole records that are in order
+  size_t raised_times;  // of these, that had to be changed
 };
 
 // Puts the whole records at the start of `records` in the order of their times, those of equal
-// times in the order they had; a partial one at the end stays where it is. Times before
-// `*last_time_ns`, the last one already written, are raised to it; it becomes the new last time.
-OrderedPcapRecords OrderPcapRecords(std::string& records, int64_t* last_time_ns);
+// times in the order they had; a partial one at the end stays where it is. Those that reach into
+// the last `held_bytes` wait for what comes behind them: they are not part of the result. Times
+// before `*last_time_ns`, the last one already written, are raised to it; it becomes that of the
+// result's last record.
+OrderedPcapRecords OrderPcapRecords(absl::Span<char> records, size_t held_bytes,
+                                    int64_t* last_time_ns);
 
 }  // namespace packet_headers
 
