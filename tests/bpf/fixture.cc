@@ -37,11 +37,6 @@ ph_kernel_config Config(const KernelOptions& options) {
   return config;
 }
 
-int Append(void* records, void* data, size_t bytes) {
-  static_cast<std::vector<Record>*>(records)->emplace_back(data, bytes);
-  return 0;
-}
-
 }  // namespace
 
 packet_headers_bpf* LoadPrograms(const ph_kernel_config& config, uint32_t ring_bytes,
@@ -86,10 +81,14 @@ Kernel::Kernel(const KernelOptions& options) : config_(Config(options)) {
   std::vector<int> ring_fds;
   skeleton_.reset(LoadPrograms(config_, options.ring_bytes, ring_fds));
   if (skeleton_ == nullptr) FAIL("the programs can't be loaded: " << std::strerror(errno));
+  wakeups_.Reset(epoll_create1(EPOLL_CLOEXEC));
   for (const int fd : ring_fds) {
-    readers_.emplace_back(ring_buffer__new(fd, Append, &records_, nullptr));
-    REQUIRE(readers_.back() != nullptr);
-    close(fd);  // the array of rings and the reader's mapping hold the ring
+    epoll_event event = {};
+    event.events = EPOLLIN | EPOLLET;
+    REQUIRE(epoll_ctl(wakeups_.get(), EPOLL_CTL_ADD, fd, &event) == 0);
+    absl::StatusOr<std::unique_ptr<BpfRing>> ring = BpfRing::Open(UniqueFd(fd));
+    REQUIRE(ring.ok());
+    rings_.push_back(*std::move(ring));
   }
   counters_.emplace(bpf_map__fd(skeleton_->maps.ph_counters),
                     bpf_map__fd(skeleton_->maps.ph_counters_2nd));
@@ -99,8 +98,6 @@ Kernel::Kernel(const KernelOptions& options) : config_(Config(options)) {
 void Kernel::Free::operator()(packet_headers_bpf* skeleton) const {
   packet_headers_bpf::destroy(skeleton);
 }
-
-void Kernel::Free::operator()(ring_buffer* reader) const { ring_buffer__free(reader); }
 
 void Kernel::CountInterface(uint32_t ifindex) { REQUIRE(counters_->Begin(ifindex).ok()); }
 
@@ -152,23 +149,24 @@ Counters Kernel::TakeCounters(const Hook& hook, uint32_t ifindex) {
 }
 
 std::vector<Record> Kernel::Drain(uint32_t shard) {
-  REQUIRE(ring_buffer__consume(readers_.at(shard).get()) >= 0);
-  return std::exchange(records_, {});
+  std::vector<Record> records;
+  rings_.at(shard)->Drain(SIZE_MAX, [&records](absl::Span<const RecordBytes> some) {
+    for (const RecordBytes& record : some) records.emplace_back(record.data, record.size);
+  });
+  return records;
 }
 
 std::vector<Record> Kernel::Drain() {
-  for (const auto& reader : readers_) {
-    if (ring_buffer__consume(reader.get()) < 0) FAIL("a ring can't be read");
+  std::vector<Record> records;
+  for (uint32_t shard = 0; shard < rings_.size(); shard++) {
+    for (Record& record : Drain(shard)) records.push_back(std::move(record));
   }
-  return std::exchange(records_, {});
+  return records;
 }
 
 bool Kernel::IsReaderWoken(int timeout_ms) {
-  for (const auto& reader : readers_) {
-    epoll_event event;
-    if (epoll_wait(ring_buffer__epoll_fd(reader.get()), &event, 1, timeout_ms) == 1) return true;
-  }
-  return false;
+  epoll_event event;
+  return epoll_wait(wakeups_.get(), &event, 1, timeout_ms) == 1;
 }
 
 void Kernel::Settle(const ph_flow_key& key) {

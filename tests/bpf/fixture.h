@@ -20,10 +20,11 @@
 #include "packet_headers/parse.h"
 #include "packet_headers/settled_flow.h"
 #include "tests/support/packet.h"
+#include "user/base/unique_fd.h"
+#include "user/capture/bpf_ring.h"
 #include "user/capture/kernel_counters.h"
 
 struct packet_headers_bpf;
-struct ring_buffer;
 
 namespace packet_headers::testing {
 
@@ -134,16 +135,15 @@ class Kernel {
  private:
   struct Free {
     void operator()(packet_headers_bpf* skeleton) const;
-    void operator()(ring_buffer* reader) const;
   };
   template <typename T>
   using Owned = std::unique_ptr<T, Free>;
 
   ph_kernel_config config_ = {};
   Owned<packet_headers_bpf> skeleton_;
-  std::optional<KernelCounters> counters_;   // once loaded
-  std::vector<Record> records_;              // where the readers put what they read
-  std::vector<Owned<ring_buffer>> readers_;  // one for each shard
+  std::optional<KernelCounters> counters_;       // once loaded
+  std::vector<std::unique_ptr<BpfRing>> rings_;  // one for each shard
+  UniqueFd wakeups_;                             // an epoll of all of them
 };
 
 // Loads the programs and gives them their rings, which belong to the caller then. Null with errno

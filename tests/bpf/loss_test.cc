@@ -51,6 +51,26 @@ TEST_CASE("What no longer fits into the ring is counted", "[bpf]") {
   }
 }
 
+TEST_CASE("Records are read in order, wherever the ring begins again", "[bpf]") {
+  Kernel kernel({.ring_bytes = 8192});
+  const Hook& hook = Hooks().front();
+  uint16_t sent = 0;
+  uint16_t next = 0;
+  // More than a batch, in amounts that don't divide the ring, of two sizes.
+  for (int round = 0; round < 200; round++) {
+    for (int i = 0; i < 37; i++) {
+      Packet packet = Segment(hook, sent++);
+      if (i % 5 == 0) packet.TcpOptions(40);
+      REQUIRE(Send(kernel, hook, packet) == "seen 1, captured 1");
+    }
+    for (const Record& record : kernel.Drain()) {
+      const uint8_t* const port_be = record.fixed().headers + record.fixed().l4_offset;
+      REQUIRE((port_be[0] << 8 | port_be[1]) == next++);
+    }
+    REQUIRE(next == sent);
+  }
+}
+
 // A connection of this host with itself, by IPv4 or IPv6.
 class Connection {
  public:

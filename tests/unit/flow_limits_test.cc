@@ -222,6 +222,7 @@ TEST_CASE("Without memory no new flow is taken, and the open ones go on", "[flow
   options.max_embryonic_flows = 100'000;
   options.max_ended_flows = 100'000;
   FlowFixture flows(options, kMemory);
+  flows.HoldJobs(true);  // the disk takes nothing
   flows.Accept(7);
   uint64_t packets = 0;
   while (!flows.budget().nearly_exhausted()) {
@@ -246,6 +247,7 @@ TEST_CASE("Without memory no new flow is taken, and the open ones go on", "[flow
     REQUIRE(flows.budget().used_bytes() <= kMemory);
   }
   CHECK(flows.settled() == std::vector{Peer(1).key()});
+  flows.HoldJobs(false);
   flows.Finish();
   CHECK(flows.FileOf(8).records.size() == packets - 1);
   CHECK(Seqs(flows.FileOf(7)) == List{100, 900, 101, 102});
@@ -260,6 +262,7 @@ TEST_CASE("A flood of SYNs without memory does not take the rest of it from the 
   options.max_ended_flows = 1 << 20;
   options.capture_duration_ns = options.flow_timeout_ns = 1000 * kSecond;
   FlowFixture flows(options, kMemory);
+  flows.HoldJobs(true);  // the disk takes nothing
   flows.Accept(7);
   while (!flows.budget().nearly_exhausted()) {
     flows.Out({.seq = 1, .cookie = 8, .tuple = Peer(1)});
@@ -269,6 +272,7 @@ TEST_CASE("A flood of SYNs without memory does not take the rest of it from the 
   }
   for (int packet = 0; packet < 1000; ++packet) flows.In({.seq = 102});
   CHECK(flows.stats().capturing == 2);
+  flows.HoldJobs(false);
   flows.Finish();
   CHECK(flows.FileOf(7).records.size() == 1003);
 }
@@ -354,6 +358,23 @@ TEST_CASE("With -stream a flow's records go to the file in parts", "[flow][limit
   for (const uint32_t seq : {102, 902, 903, 103}) expected.push_back(seq);
   CHECK(Seqs(flows.FileOf(7)) == expected);
   CHECK(flows.FileOf(7).jobs > 5);
+  CHECK(flows.Count(PH_SAVED) == expected.size());
+}
+
+TEST_CASE("Of a flow no more than half a megabyte waits in memory", "[flow][limits]") {
+  FlowFixture flows;
+  flows.Accept(7);
+  List expected = {100, 900, 101};
+  for (uint32_t seq = 1000; seq < 21'000; ++seq) {
+    flows.Out({.seq = seq, .cookie = 7});
+    expected.push_back(seq);
+    REQUIRE(flows.stats().mapped_bytes <= 2 << 20);
+  }
+  REQUIRE(flows.files().size() == 1);
+  CHECK_FALSE(flows.files()[0].is_last);
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(7)) == expected);
+  CHECK(flows.FileOf(7).jobs > 2);
   CHECK(flows.Count(PH_SAVED) == expected.size());
 }
 

@@ -7,9 +7,10 @@
 
 namespace packet_headers {
 
+inline constexpr size_t kCacheLineBytes = 64;
+
 // Begins to fetch an object into the cache, to be written, a line at a time. Any address does.
 inline void PrefetchLines(const void* object, size_t bytes) {
-  constexpr size_t kCacheLineBytes = 64;
   const char* const begin = static_cast<const char*>(object);
   for (size_t at = 0; at < bytes; at += kCacheLineBytes) __builtin_prefetch(begin + at, 1);
 }

@@ -29,8 +29,10 @@ std::atomic<int64_t>& CountOf(FlowStats& stats, FlowState state) {
   }
 }
 
-// With -stream a flow's records go to its file once they take so many bytes.
+// A flow's records go to its file once they take so many bytes, with -stream and without: the
+// memory is used again while the processor's cache has it, and no flow takes more, however long.
 constexpr int64_t kStreamBytes = 16 * 1024;
+constexpr int64_t kLargeFlowBytes = kLargeJobBytes;
 
 // With its UUID. While the disk takes nothing many of them wait.
 constexpr int64_t kFileJobBytes = sizeof(FileJob) + 64;
@@ -63,6 +65,8 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
                      KernelFlows& kernel, std::function<void(FileJob)> submit)
     : options_(options),
       flow_bytes_(sizeof(Flow) + (options.anonymizer == nullptr ? 0 : sizeof(Disguise))),
+      most_waiting_bytes_(options.stream ? kStreamBytes : kLargeFlowBytes),
+      open_file_bytes_(kOpenFileBytes + (options.stream ? 0 : kHeldBytes)),
       budget_(budget),
       limit_(limit),
       books_(books),
@@ -289,7 +293,7 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
   // A reset that the socket did not believe (RFC 5961, 3.2).
   if (flow.reset && packet.cookie() != 0 && !packet.Is(PH_TCP_RST)) flow.reset = false;
   if (flow.closed() && !was_closed) timers_.Schedule(flow, DeadlineOf(flow));
-  if (options_.stream && flow.records.chunk_bytes() >= kStreamBytes && !IsWaitingForName(flow)) {
+  if (flow.records.chunk_bytes() >= most_waiting_bytes_ && !IsWaitingForName(flow)) {
     Submit(flow, /*last=*/false);
   }
 }
@@ -513,7 +517,7 @@ void FlowTable::Submit(Flow& flow, bool last) {
     job.packets = std::move(flow.packets);
   } else if (job.first) {
     flow.has_file = true;
-    budget_.Reserve(kOpenFileBytes);
+    budget_.Reserve(open_file_bytes_);
   }
   ++jobs_outstanding_;
   budget_.Reserve(kFileJobBytes);
@@ -660,7 +664,7 @@ void FlowTable::FlushStreams() {
 void FlowTable::OnJobDone(FileJob job) {
   --jobs_outstanding_;
   budget_.Release(kFileJobBytes);
-  if (job.last && !job.first) budget_.Release(kOpenFileBytes);
+  if (job.last && !job.first) budget_.Release(open_file_bytes_);
   pool_.Free(std::move(job.records));
   if (job.last) books_.Count(job.packets, job.saved ? PH_SAVED : PH_WRITE_ERROR);
 }

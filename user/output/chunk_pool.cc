@@ -169,6 +169,7 @@ void ChunkPool::Free(ChunkList&& list) {
 }
 
 bool ChunkList::Append(absl::string_view bytes, ChunkPool& pool) {
+  if (bytes.empty()) return true;
   // Chunks first, so that a failure leaves nothing half done.
   size_t room = tail_ != nullptr ? tail_->room() : 0;
   ChunkList more;
@@ -192,6 +193,8 @@ bool ChunkList::Append(absl::string_view bytes, ChunkPool& pool) {
   if (tail_ != nullptr) fill(tail_);
   for (Chunk* chunk = more.head_; chunk != nullptr; chunk = chunk->next) fill(chunk);
   Splice(std::move(more));
+  // Where the next bytes go: it was used long ago, or by another processor.
+  PrefetchLines(tail_->bytes() + tail_->used + kCacheLineBytes, 2 * kCacheLineBytes);
   return true;
 }
 

@@ -23,9 +23,8 @@ constexpr size_t kMostFailing = 2 * kMostInRound;
 constexpr int64_t kLastTriesNs = 5'000'000'000;
 
 // Records are put in order and written in pieces of about this size, which the processor's cache
-// holds. The end of a piece waits for the next: its records may belong behind some of those.
+// holds. The end of a piece waits for the next one, as that of a large job does.
 constexpr size_t kPieceBytes = 512 * 1024;
-constexpr size_t kHeldBytes = 64 * 1024;
 
 // Errors that come from the file's own name, folder or size, and won't go away.
 bool IsOfTheFile(const absl::Status& status) {
@@ -161,6 +160,7 @@ absl::Status Publisher::Write(FlowFile& file) {
     if (file.jobs.front().last) break;
     file.bytes += written->stored_bytes;
     file.last_time_ns = written->last_time_ns;
+    file.held = piece_;
     Return(file, /*saved=*/false);
   }
   file.hidden->CloseDescriptor();
@@ -176,25 +176,26 @@ absl::StatusOr<Publisher::Written> Publisher::WriteRecords(const FileJob& job, F
   };
   // The header goes out together with the first records: small files take one write, in one
   // compressed block.
-  std::string piece;
-  if (file.bytes == 0) piece = PcapFileHeader(job.link_type, snaplen_);
-  size_t header_bytes = piece.size();
+  piece_ = file.held;
+  if (file.bytes == 0) piece_ += PcapFileHeader(job.link_type, snaplen_);
+  size_t header_bytes = file.bytes == 0 ? piece_.size() : 0;
   absl::Status status;
-  const auto write_piece = [&](bool last) {
+  const auto write_piece = [&](bool last, int64_t held_bytes) {
     const OrderedPcapRecords ordered = OrderPcapRecords(
-        absl::MakeSpan(piece).subspan(header_bytes), last ? 0 : kHeldBytes, &written.last_time_ns);
+        absl::MakeSpan(piece_).subspan(header_bytes), held_bytes, &written.last_time_ns);
     written.times_raised += static_cast<int64_t>(ordered.raised_times);
     written.record_bytes += static_cast<int64_t>(ordered.bytes);
     const size_t bytes = std::exchange(header_bytes, 0) + ordered.bytes;
-    status = compressor_->Write(absl::string_view(piece).substr(0, bytes), last, store);
-    piece.erase(0, bytes);
+    status = compressor_->Write(absl::string_view(piece_).substr(0, bytes), last, store);
+    piece_.erase(0, bytes);
   };
   job.records.ForEachPiece([&](absl::string_view bytes) {
     if (!status.ok()) return;
-    absl::StrAppend(&piece, bytes);
-    if (piece.size() >= kPieceBytes) write_piece(/*last=*/false);
+    absl::StrAppend(&piece_, bytes);
+    if (piece_.size() >= kPieceBytes) write_piece(/*last=*/false, kHeldBytes);
   });
-  if (status.ok()) write_piece(/*last=*/true);
+  const bool is_end_held = !job.last && job.records.chunk_bytes() >= kLargeJobBytes;
+  if (status.ok()) write_piece(/*last=*/true, is_end_held ? kHeldBytes : 0);
   if (!status.ok()) return status;
   return written;
 }

@@ -27,6 +27,11 @@ namespace packet_headers {
 // What a file takes in the publisher while it waits for its next job, about.
 inline constexpr int64_t kOpenFileBytes = 1280;
 
+// Of a job that takes so much, and is not the last, the end is held back: what comes late in the
+// next one belongs between its records.
+inline constexpr int64_t kLargeJobBytes = 512 * 1024;
+inline constexpr int64_t kHeldBytes = 64 * 1024;
+
 // What the making of a file can fail at.
 enum class FileStage {
   kMkdir,         // the folder of its date
@@ -108,6 +113,7 @@ class Publisher {
     std::unique_ptr<HiddenFile> hidden;  // null until it was made
     int64_t bytes = 0;                   // of the hidden file, by jobs that are done
     int64_t last_time_ns = 0;            // of the records in them
+    std::string held;                    // records of those jobs that are not in the file yet
     Written last_job;                    // once that is written, too
     bool is_queued = false;              // in a round or among those that fail
     bool is_given_up = false;
@@ -146,6 +152,7 @@ class Publisher {
   PublisherStats stats_;
   Heartbeat heartbeat_{"publisher"};
   // The thread's.
+  std::string piece_;  // of the file that is being written
   absl::flat_hash_map<uint64_t, std::unique_ptr<FlowFile>> files_;
   std::deque<FlowFile*> failing_;  // the longest first
   int64_t retry_ns_ = 0;           // when they are tried again
