@@ -1,15 +1,18 @@
 """The Debian package in a bare Debian 12, under a systemd of its own: from apt install to purge."""
 
+import contextlib
 import glob
 import http.client
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import unittest
 import urllib.request
 
+import pcap
 from harness import (ENVIRONMENT, METRICS_PORT, Namespace, end_process, left_behind, needs_daemon,
                      run, wait_until)
 
@@ -56,11 +59,11 @@ class Machine:
             "--dpkgopt=force-unsafe-io", "--aptopt=Acquire::Languages none", SUITE, self.root,
             archive())
 
-    def run(self, *command):
+    def run(self, *command, check=True):
         """Beside its systemd; before that was booted, in the network of the host."""
-        if self._leader is None:
-            return run(*self._nspawn, "--pipe", *command)
-        return run("nsenter", f"--target={self._leader}", "--all", *command)
+        where = (["nsenter", f"--target={self._leader}", "--all"] if self._leader else
+                 [*self._nspawn, "--pipe"])
+        return run(*where, *command, check=check)
 
     def boot(self, namespace):
         with open(os.path.join(self._folder, "boot.log"), "wb") as log:
@@ -68,23 +71,24 @@ class Machine:
                 [*self._nspawn, "--boot", f"--network-namespace-path=/run/netns/{namespace.name}",
                  f"--system-call-filter={CALLS}", "--capability=CAP_BPF,CAP_NET_ADMIN,CAP_PERFMON"],
                 env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._case.addCleanup(end_process, nspawn)
+        self._case.addCleanup(self._power_off, nspawn)
         self._leader = wait_until(lambda: self._first_process(nspawn.pid), "a first process")
-        wait_until(lambda: self.run_unchecked("systemctl", "is-system-running").strip()
+        wait_until(lambda: self.run("systemctl", "is-system-running", check=False).strip()
                    in ("running", "degraded"), "systemd is up", 60)
 
-    def run_unchecked(self, *command):
-        return run("nsenter", f"--target={self._leader}", "--all", *command, check=False)
+    def _power_off(self, nspawn):
+        if self._leader:
+            os.kill(int(self._leader), signal.SIGKILL)
+            nspawn.wait(10)  # for the rest of them
+        end_process(nspawn)
 
     @staticmethod
     def _first_process(nspawn):
         """The child of nspawn that is the first process of a namespace."""
-        for path in glob.glob(f"/proc/{nspawn}/task/*/children"):
-            with open(path, encoding="ascii") as file:
-                for child in file.read().split():
-                    with open(f"/proc/{child}/status", encoding="ascii") as status:
-                        if f"\nNSpid:\t{child}\t1\n" in status.read():
-                            return child
+        for child in run("pgrep", "--parent", str(nspawn), check=False).split():
+            with contextlib.suppress(OSError), open(f"/proc/{child}/status", "rb") as status:
+                if f"\nNSpid:\t{child}\t1\n".encode() in status.read():
+                    return child
         return None
 
     def files(self):
@@ -114,17 +118,24 @@ class Install(unittest.TestCase):
     def show(self, name):
         return self.machine.run("systemctl", "show", "--value", f"--property={name}", UNIT).strip()
 
+    def log(self):
+        return self.machine.run("journalctl", "--output=cat", f"--unit={UNIT}")
+
     def connect(self, namespace):
-        """A connection over loopback that transfers a little, from SYN to FIN."""
+        """Makes a connection over loopback, from SYN to FIN; returns its key, as of pcap.Record."""
         with namespace.entered():
             listener = socket.create_server(("127.0.0.1", 0))
             client = socket.create_connection(listener.getsockname())
         with listener, client, listener.accept()[0] as server:
             client.sendall(b"hello")
             self.assertEqual(server.recv(5), b"hello")
+            return frozenset((socket.inet_aton(address), port)
+                             for address, port in (client.getsockname(), client.getpeername()))
 
-    def saved(self):
-        return glob.glob(f"{self.machine.root}/{DATA}/*/*/*/*.pcap")
+    def ends_saved(self, flow):
+        """How many files there are of it: two, for both its sockets are here."""
+        paths = glob.glob(f"{self.machine.root}/{DATA}/*/*/*/*.pcap")
+        return [pcap.read(path).records[0].flow for path in paths].count(flow)
 
     def test_from_install_to_purge(self):
         machine, namespace = self.machine, Namespace(self, "P")
@@ -135,7 +146,8 @@ class Install(unittest.TestCase):
             file.write("SANDBOX=require\n")
 
         machine.boot(namespace)
-        machine.run("systemctl", "enable", "--now", UNIT)
+        machine.run("systemctl", "enable", "--now", UNIT, check=False)
+        self.assertEqual(self.show("ActiveState"), "active", self.log())
         with namespace.entered():
             client = http.client.HTTPConnection("127.0.0.1", METRICS_PORT, timeout=10)
             client.request("GET", "/readyz")
@@ -144,23 +156,21 @@ class Install(unittest.TestCase):
         status = machine.run("cat", f"/proc/{first}/status")
         self.assertIn("\nCapEff:\t0000000000000000\n", status)
         self.assertNotIn("\nUid:\t0\t", status)
-        self.connect(namespace)
-        wait_until(lambda: len(self.saved()) == 2, "a file of each end")
+        flow = self.connect(namespace)
+        wait_until(lambda: self.ends_saved(flow) == 2, "a file of each end")
 
         with self.subTest("an upgrade restarts it"):
             machine.run("dpkg", "--install", "/root/packet-headers.deb")
             self.assertNotIn(self.show("MainPID"), (first, "0"))
         with self.subTest("a stop saves all"):
-            self.connect(namespace)
+            flow = self.connect(namespace)
             machine.run("systemctl", "stop", UNIT)
+            self.assertEqual(self.ends_saved(flow), 2)
             self.assertEqual(self.show("Result"), "success")
-            log = machine.run("journalctl", "--output=cat", f"--unit={UNIT}")
-            self.assertRegex(log, r"books: interface=lo direction=egress .* unaccounted=0\n")
-            self.assertGreaterEqual(len(self.saved()), 4)
+            self.assertRegex(self.log(), r"books: interface=lo direction=egress .*unaccounted=0\n")
         with self.subTest("a purge leaves nothing"):
             machine.run("systemctl", "start", UNIT)
-            machine.run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "purge",
-                        "--autoremove", "packet-headers")
+            machine.run("apt-get", "-qq", "purge", "--autoremove", "packet-headers")
             self.assertEqual(left_behind(namespace), [])
             self.assertEqual(machine.files() - self.before, {"root/packet-headers.deb"})
 

@@ -330,6 +330,7 @@ std::string Flag::value_name() const {
 }
 
 std::string EnvironmentName(absl::string_view flag_name) {
+  if (flag_name == "user") return "PACKET_HEADERS_USER";  // USER is whoever logged in
   std::string name = absl::AsciiStrToUpper(flag_name);
   std::replace_if(
       name.begin(), name.end(), [](char c) { return !absl::ascii_isalnum(c); }, '_');

@@ -49,7 +49,7 @@ absl::Span<const Flag> Flags();
 // Null when there is no such flag.
 const Flag* FindFlag(absl::string_view name);
 
-// "tcpinfo.eventsocket" -> "TCPINFO_EVENTSOCKET".
+// "tcpinfo.eventsocket" -> "TCPINFO_EVENTSOCKET"; of -user it is PACKET_HEADERS_USER.
 std::string EnvironmentName(absl::string_view flag_name);
 
 }  // namespace packet_headers
