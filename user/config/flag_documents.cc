@@ -63,9 +63,9 @@ std::string ManPage() {
     absl::StrAppend(&out, ".TP\n\\fB\\-", EscapeRoff(flag.name), "\\fR");
     if (!flag.is_boolean()) absl::StrAppend(&out, "=\\fI", EscapeRoff(flag.value_name()), "\\fR");
     const std::string value = Default(flag);
-    absl::StrAppend(&out, "\n", EscapeRoff(flag.help),
-                    "\n.br\nDefault: ", value.empty() ? "none" : EscapeRoff(value),
-                    ". Environment: \\fB", EnvironmentName(flag.name), "\\fR.\n");
+    absl::StrAppend(&out, "\n", EscapeRoff(flag.help), "\n.br\nDefault \\fB",
+                    value.empty() ? "none" : EscapeRoff(value), "\\fR, environment \\fB",
+                    EnvironmentName(flag.name), "\\fR.\n");
   }
   return out;
 }
