@@ -55,9 +55,10 @@ class Machine:
         self._nspawn = ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--register=no"]
         if not os.path.isdir("/run/systemd/system"):
             self._nspawn.append("--keep-unit")  # there is nobody to make one
+        # What apt downloaded as an index serves what is installed later.
         run("mmdebstrap", "--quiet", "--variant=minbase", "--include=systemd",
-            "--dpkgopt=force-unsafe-io", "--aptopt=Acquire::Languages none", SUITE, self.root,
-            archive())
+            "--skip=cleanup/apt", "--dpkgopt=force-unsafe-io",
+            "--aptopt=Acquire::Languages none", SUITE, self.root, archive())
 
     def run(self, *command, check=True):
         """Beside its systemd; before that was booted, in the network of the host."""
@@ -111,7 +112,6 @@ class Install(unittest.TestCase):
         self.machine = Machine(self, self.folder)
         self.before = self.machine.files()
         shutil.copy(package, f"{self.machine.root}/root/packet-headers.deb")
-        self.machine.run("apt-get", "-qq", "update")
         self.machine.run("apt-get", "-qq", "install", "--no-install-recommends",
                          "/root/packet-headers.deb")
 
