@@ -155,7 +155,7 @@ class Install(unittest.TestCase):
         first = self.show("MainPID")
         self.assertNotIn("\nUid:\t0\t", machine.run("cat", f"/proc/{first}/status"))
         flow = self.connect(namespace)
-        wait_until(lambda: self.ends_saved(flow) == 2, "a file of each end")
+        wait_until(lambda: self.ends_saved(flow) == 2, "a file of each end", 30)
 
         with self.subTest("an upgrade restarts it"):
             machine.run("dpkg", "--install", "/root/packet-headers.deb")
