@@ -154,6 +154,10 @@ TEST_CASE("Every flag reaches its own field and no other", "[config]") {
   }
 }
 
+TEST_CASE("Whoever logged in is not the user to become", "[config]") {
+  CHECK(MustParse({}, {{"USER", "root"}}).config.user.empty());
+}
+
 TEST_CASE("Fields hold the values in their documented units", "[config]") {
   const Config config =
       MustParse({"-captureduration=1m", "-flowtimeout=2s", "-sigtermwait=3ms",

@@ -166,8 +166,7 @@ void AppendWrapped(absl::string_view text, size_t indent, std::string& out) {
 
 void AppendFlagUsage(const Flag& flag, std::string& out) {
   const std::string default_value = flag.type.get(Config());
-  absl::StrAppend(&out, "\n  -", flag.name, flag.is_boolean() ? "" : "=", flag.type.placeholder,
-                  "\n");
+  absl::StrAppend(&out, "\n  -", flag.name, flag.is_boolean() ? "" : "=", flag.value_name(), "\n");
   AppendWrapped(flag.help, 6, out);
   AppendWrapped(absl::StrCat("(default ", default_value.empty() ? "none" : default_value,
                              "; environment ", EnvironmentName(flag.name), ")"),
@@ -250,12 +249,7 @@ std::string Usage() {
       "each flow.",
       0, out);
   out += '\n';
-  AppendWrapped(
-      "A flag is written -flag=value, -flag value or --flag=value; a boolean one -flag or "
-      "-flag=false. Each may instead be set by the environment variable named with it; the command "
-      "line wins. A DURATION is a number with a unit (ns, us, ms, s, m or h), or several: 1m30s. "
-      "BYTES may end in KB, MB or GB, which are powers of 1000.",
-      0, out);
+  AppendWrapped(kFlagSyntax, 0, out);
   absl::string_view group;
   for (const Flag& flag : Flags()) {
     if (flag.group != group) absl::StrAppend(&out, "\n", flag.group, ":\n");

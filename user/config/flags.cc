@@ -73,17 +73,23 @@ absl::Status Set(absl::string_view text, Config& config) {
   return absl::OkStatus();
 }
 
+template <const auto& kValues>
+std::vector<absl::string_view> Choices() {
+  std::vector<absl::string_view> names;
+  for (const auto& candidate : kValues) names.push_back(candidate.name);
+  return names;
+}
+
 template <auto kField, const auto& kValues>
 absl::Status SetEnum(absl::string_view text, Config& config) {
-  std::vector<absl::string_view> names;
   for (const auto& candidate : kValues) {
     if (candidate.name == text) {
       config.*kField = candidate.value;
       return absl::OkStatus();
     }
-    names.push_back(candidate.name);
   }
-  return absl::InvalidArgumentError(absl::StrCat("must be one of ", absl::StrJoin(names, ", ")));
+  return absl::InvalidArgumentError(
+      absl::StrCat("must be one of ", absl::StrJoin(Choices<kValues>(), ", ")));
 }
 
 // Appends, for the flag may be repeated. An empty name is refused and not taken for "all": it is
@@ -182,7 +188,8 @@ constexpr FlagType kByteCount = {"BYTES", Set<kField, ParseByteCount>, GetByteCo
 template <absl::Duration Config::*kField>
 constexpr FlagType kDuration = {"DURATION", Set<kField, ParseGoDuration>, GetDuration<kField>};
 template <auto kField, const auto& kValues>
-constexpr FlagType kEnum = {"CHOICE", SetEnum<kField, kValues>, GetEnum<kField, kValues>};
+constexpr FlagType kEnum = {"CHOICE", SetEnum<kField, kValues>, GetEnum<kField, kValues>,
+                            Choices<kValues>};
 template <std::string Config::*kField, auto kParse = ParseText>
 constexpr FlagType kPath = {"PATH", Set<kField, kParse>, GetPlain<kField>};
 template <int64_t Config::*kField>
@@ -201,23 +208,26 @@ constexpr absl::string_view kNames = "How flows are named";
 constexpr absl::string_view kLimits = "Limits and sizes";
 constexpr absl::string_view kService = "The service";
 
+constexpr bool kCommon = true;
+
 constexpr Flag kFlags[] = {
     {"interface", kCapture, kInterfaces,
-     "Network interface to capture on. May be repeated or be a list with commas. With none, all "
-     "interfaces that are up are captured."},
+     "Network interface to capture on; all that are up without one. May be repeated or be a list "
+     "with commas.",
+     kCommon},
     {"captureduration", kCapture, kDuration<&Config::capture_duration>,
      "Save only the first part of each flow, this long, so that long-lived flows don't fill the "
-     "disk."},
+     "disk.",
+     kCommon},
     {"flowtimeout", kCapture, kDuration<&Config::flow_timeout>,
-     "A flow without packets for this long is taken to be closed."},
+     "A flow without packets for this long is taken to be closed.", kCommon},
     {"maxheadersize", kCapture, kInt<&Config::max_header_size>,
      "The most bytes of headers to save of a packet. Longer headers are cut off here."},
     {"capture.engine", kCapture, kEnum<&Config::capture_engine, kCaptureEngineValues>,
-     "What reads the packets: bpf, programs in the kernel; pcap, libpcap, which needs CAP_NET_RAW "
-     "alone; auto, bpf where it loads and else pcap."},
+     "What reads the packets: programs in the kernel (bpf), or libpcap, which needs CAP_NET_RAW "
+     "alone. auto takes bpf where it loads."},
     {"capture.hook", kCapture, kEnum<&Config::capture_hook, kCaptureHookValues>,
-     "Which kernel hook reads the packets for the bpf engine: auto, xdp, tcx or clsact. auto "
-     "chooses by interface."},
+     "Which kernel hook reads the packets for the bpf engine. auto chooses by interface."},
 
     {"read", kOffline, kReadFiles,
      "Capture file to split into flows instead of capturing: pcap or pcapng, also .gz or .zst; - "
@@ -230,11 +240,13 @@ constexpr Flag kFlags[] = {
      "Also keep flows whose handshake is not in the capture."},
 
     {"datadir", kFiles, kPath<&Config::data_dir>,
-     "The directory to which data is written. It is created if need be, with its parents."},
+     "The directory to which data is written. It is created if need be, with its parents.",
+     kCommon},
     {"stream", kFiles, kBool<&Config::stream>,
      "Write to disk while a flow is captured, not only at its end."},
     {"compress", kFiles, kEnum<&Config::compress, kCompressValues>,
-     "How files are compressed: none (.pcap), gzip (.pcap.gz) or zstd (.pcap.zst)."},
+     "How files are compressed: not at all (.pcap), by gzip (.pcap.gz) or zstd (.pcap.zst).",
+     kCommon},
     {"durability", kFiles, kEnum<&Config::durability, kDurabilityValues>,
      "What a file survives once it has its name: sync, a power cut; rename, a crash of the daemon "
      "only, which costs less."},
@@ -242,18 +254,20 @@ constexpr Flag kFlags[] = {
     {"datadirmode", kFiles, kMode<&Config::data_dir_mode>,
      "Permissions of the folders that are made for them."},
     {"anonymize.ip", kFiles, kEnum<&Config::anonymize_ip, kAnonymizeIpValues>,
-     "How to anonymize IP addresses: none; netblock, which keeps the first three bytes of an IPv4 "
-     "address (/24) and the first six of an IPv6 address (/48); or cryptopan, which replaces "
-     "addresses by others that share a prefix where they did (Crypto-PAn). The host's own "
-     "addresses "
-     "stay as they are; in capture files none is."},
+     "How to anonymize IP addresses that are not the host's own: none, netblock or cryptopan. "
+     "netblock keeps the first three "
+     "bytes of an IPv4 address (/24) and the first six of an IPv6 address (/48); cryptopan "
+     "replaces addresses by others that share a prefix where they did (Crypto-PAn). In capture "
+     "files no address is the host's own.",
+     kCommon},
     {"anonymize.keyfile", kFiles, kPath<&Config::anonymize_key_file, ParseFileName>,
      "File with the key of cryptopan: 32 bytes, or 64 hexadecimal digits. Only its owner may be "
      "able to read it."},
 
     {"uuid-prefix-file", kNames, kPath<&Config::uuid_prefix_file, ParseFileName>,
      "File that holds the UUID prefix. Without one, the prefix is made of the host name and the "
-     "boot time and marked \"unsafe\"."},
+     "boot time and marked \"unsafe\".",
+     kCommon},
     {"uuid.source", kNames, kEnum<&Config::uuid_source, kUuidSourceValues>,
      "Where UUIDs come from: tcpinfo, its events, and flows without one are not saved; socket, the "
      "kernel's socket cookies; auto, tcp-info where there is an event socket, and the cookie for "
@@ -261,7 +275,7 @@ constexpr Flag kFlags[] = {
     {"uuidwaitduration", kNames, kDuration<&Config::uuid_wait_duration>,
      "How long a flow waits for its UUID. At most captureduration."},
     {"tcpinfo.eventsocket", kNames, kPath<&Config::tcpinfo_event_socket>,
-     "The event socket of tcp-info, from which UUIDs are learned."},
+     "The event socket of tcp-info, from which UUIDs are learned.", kCommon},
     {"eventsocket.serve", kNames, kPath<&Config::event_socket_serve>,
      "Path of a socket on which to serve the events of tcp-info to other programs of this host."},
     {"eventsocket.mode", kNames, kMode<&Config::event_socket_mode>,
@@ -270,7 +284,7 @@ constexpr Flag kFlags[] = {
     {"maxflows", kLimits, kInt<&Config::max_flows>,
      "The most flows at one time; when there are that many, new ones are ignored. 0 is no limit."},
     {"maxheap", kLimits, kByteCount<&Config::max_heap_bytes>,
-     "Above this much memory no new flows are taken. At least 4MB."},
+     "Above this much memory no new flows are taken. At least 4MB.", kCommon},
     {"maxidleram", kLimits, kByteCount<&Config::max_idle_ram_bytes>,
      "Idle memory above this goes back to the operating system."},
     {"capture.ringsize", kLimits, kByteCount<&Config::ring_size_bytes>,
@@ -282,12 +296,11 @@ constexpr Flag kFlags[] = {
      "libpcap has one."},
 
     {"prometheusx.listen-address", kService, kAddress<&Config::metrics_address>,
-     "Where to serve /metrics, /healthz and /readyz over HTTP."},
+     "Where to serve /metrics, /healthz and /readyz over HTTP.", kCommon},
     {"health.patience", kService, kDuration<&Config::thread_patience>,
      "A thread that shows no sign of life for this long has stopped: /healthz says so, and "
-     "systemd's "
-     "watchdog is left to bite. The thread that writes files has six times as long, for disks may "
-     "be slow. At least 2s."},
+     "systemd's watchdog is left to bite. The thread that writes files has six times as long, for "
+     "disks may be slow. At least 2s."},
     {"user", kService, kUser<&Config::user>,
      "The user to become at start, by name or number, when started as root. Its primary group and "
      "no other is taken."},
@@ -311,7 +324,13 @@ const Flag* FindFlag(absl::string_view name) {
   return nullptr;
 }
 
+std::string Flag::value_name() const {
+  return type.choices == nullptr ? std::string(type.placeholder)
+                                 : absl::StrJoin(type.choices(), "|");
+}
+
 std::string EnvironmentName(absl::string_view flag_name) {
+  if (flag_name == "user") return "PACKET_HEADERS_USER";  // USER is whoever logged in
   std::string name = absl::AsciiStrToUpper(flag_name);
   std::replace_if(
       name.begin(), name.end(), [](char c) { return !absl::ascii_isalnum(c); }, '_');
