@@ -22,6 +22,7 @@ STORE = os.path.join(ROOT, "build", "images")  # the base stays there
 DOCKERFILE = os.path.join(ROOT, "deploy", "Dockerfile")
 BASE, IMAGE = "docker.io/library/debian:bookworm-slim", "localhost/packet-headers-test"
 ARCHIVE = "http://deb.debian.org/debian"
+SECCOMP = "/usr/share/containers/seccomp.json"  # comes with buildah
 UID = 10990
 MOST_BYTES_ADDED = 40 << 20
 
@@ -63,6 +64,30 @@ def inspect(image):
     return json.loads(buildah("inspect", "--type=image", image))
 
 
+def seccomp(capabilities):
+    """
+    The profile that Podman would give a container with these capabilities, with one thing that
+    Docker's has and Debian 12's has not yet: CAP_BPF allows bpf(2).
+    """
+    with open(SECCOMP, encoding="utf-8") as file:
+        profile = json.load(file)
+    arch = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    calls = []
+    for rule in profile["syscalls"]:
+        needed, barred = rule.get("includes", {}), rule.get("excludes", {})
+        if (set(needed.get("caps", [])) <= set(capabilities)
+                and arch in needed.get("arches", [arch])
+                and not set(barred.get("caps", [])) & set(capabilities)):
+            calls.append({field: rule[field] for field in ("names", "action", "args", "errnoRet")
+                          if rule.get(field)})
+    if "CAP_BPF" in capabilities:
+        for rule in calls:
+            rule["names"] = [name for name in rule["names"] if name != "bpf"]
+        calls.append({"names": ["bpf"], "action": "SCMP_ACT_ALLOW"})
+    return {"defaultAction": profile["defaultAction"],
+            "defaultErrnoRet": profile["defaultErrnoRet"], "syscalls": calls}
+
+
 class Container:
     """Runs a daemon's command in a container of an image; stands in for its network namespace."""
 
@@ -91,6 +116,7 @@ class Container:
         folder = self._case.folder
         config["mounts"].append({"destination": folder, "source": folder, "type": "bind",
                                  "options": ["rbind", "rw", "nosuid", "nodev"]})
+        config["linux"]["seccomp"] = seccomp(self._capabilities)
         for space in config["linux"]["namespaces"]:
             if space["type"] == "network":
                 space["path"] = f"/run/netns/{self._namespace.name}"
@@ -106,6 +132,7 @@ class Container:
 @needs_tool("buildah")
 @needs_tool("mmdebstrap")
 @needs_tool("runc")
+@unittest.skipUnless(os.path.exists(SECCOMP), f"there is no {SECCOMP}")
 class Image(CaptureTest):
 
     @classmethod
@@ -135,7 +162,8 @@ class Image(CaptureTest):
                             datadir=datadir)
             self.daemons.append(daemon)
             self.assertIn(f"capture engine: {engine}", daemon.log)
-            self.assertIn(f"sandbox: user uid {UID}, ", daemon.log)
+            self.assertRegex(daemon.log, rf"sandbox: user uid {UID}, .*no_new_privs, not dumpable, "
+                                         r"landlock ABI \d+, seccomp")
             listener = listen(self, self.host, HOST4)
             client, accepted = connect(self, self.peer, PEER4, listener)
             cookie = cookie_of(accepted)
