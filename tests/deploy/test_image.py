@@ -91,7 +91,7 @@ def seccomp(capabilities):
 class Container:
     """Runs a daemon's command in a container of an image; stands in for its network namespace."""
 
-    def __init__(self, case, namespace, capabilities, no_new_privs=True):
+    def __init__(self, case, namespace, capabilities, no_new_privs):
         self._case, self._namespace = case, namespace
         self._capabilities = [f"CAP_{name}" for name in capabilities]
         self._no_new_privs = no_new_privs
@@ -152,31 +152,34 @@ class Image(CaptureTest):
         super().setUp()
         os.chmod(self.folder, 0o755)  # the user in the container goes through it
 
-    def captures(self, engine, *capabilities, **options):
+    def captures(self, engine, *capabilities, no_new_privs=True):
         """A connection has its file."""
-        with self.subTest(engine=engine, capabilities=capabilities, **options):
-            datadir = os.path.join(self.folder, f"data-{len(self.daemons)}")
-            os.mkdir(datadir)
-            os.chown(datadir, UID, UID)
-            daemon = Daemon(self, Container(self, self.host, capabilities, **options),
-                            datadir=datadir)
-            self.daemons.append(daemon)
-            self.assertIn(f"capture engine: {engine}", daemon.log)
-            self.assertRegex(daemon.log, rf"sandbox: user uid {UID}, .*no_new_privs, not dumpable, "
-                                         r"landlock ABI \d+, seccomp")
-            listener = listen(self, self.host, HOST4)
-            client, accepted = connect(self, self.peer, PEER4, listener)
-            cookie = cookie_of(accepted)
-            exchange(client, accepted)
-            for closing in (client, accepted, listener):
-                closing.close()
-            self.assertEqual(self.finish(daemon).keys(), {uuid_of(cookie)})
-            shutil.rmtree(os.path.join(self.folder, "bundle"))
+        datadir = os.path.join(self.folder, "data")
+        os.mkdir(datadir)
+        os.chown(datadir, UID, UID)
+        daemon = Daemon(self, Container(self, self.host, capabilities, no_new_privs),
+                        datadir=datadir)
+        self.daemons.append(daemon)
+        self.assertIn(f"capture engine: {engine}", daemon.log)
+        self.assertRegex(daemon.log, rf"sandbox: user uid {UID}, .*no_new_privs, not dumpable, "
+                                     r"landlock ABI \d+, seccomp")
+        client, accepted = connect(self, self.peer, PEER4, listen(self, self.host, HOST4))
+        cookie = cookie_of(accepted)
+        exchange(client, accepted)
+        client.close()
+        accepted.close()
+        self.assertEqual(self.finish(daemon).keys(), {uuid_of(cookie)})
 
-    def test_captures(self):
+    def test_captures_with_two_capabilities(self):
         self.captures("bpf", "BPF", "NET_ADMIN")
+
+    def test_captures_without_no_new_privs(self):
         self.captures("bpf", "BPF", "NET_ADMIN", no_new_privs=False)
+
+    def test_captures_with_perfmon(self):
         self.captures("bpf", "BPF", "NET_ADMIN", "PERFMON")
+
+    def test_captures_through_libpcap(self):
         self.captures("libpcap", "NET_RAW")
 
     def test_is_small(self):
