@@ -32,8 +32,8 @@ DASHBOARD = os.path.join(ROOT, "deploy", "grafana", "packet-headers.json")
 OPERATIONS = os.path.join(ROOT, "docs", "operations.md")
 EXPECTED_EMPTY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "expected_empty.txt")
 
-# Where Debian's package is unpacked: installed, it would start a service, and bring 220 MB that only
-# its web pages need.
+# Where Debian's package is unpacked: installed, it would start a service, and bring 220 MB that
+# only its web pages need.
 FETCHED = os.path.join(ROOT, "build", "prometheus")
 
 PORT = 9090
@@ -170,8 +170,8 @@ class Healthy(CaptureTest):
             return {query for query in asked if not prometheus.query(query)}
         wait_until(lambda: empty() <= expected, lambda: f"data for {empty() - expected}")
         self.assertEqual(empty(), expected, "these find something now: mend expected_empty.txt")
-        self.assertEqual(prometheus.query("instance:packet_headers_completeness:ratio_rate5m")[0][1],
-                         1.0)
+        (_, completeness), = prometheus.query("instance:packet_headers_completeness:ratio_rate5m")
+        self.assertEqual(completeness, 1)
         self.assertEqual(prometheus.firing(), set())
 
 
