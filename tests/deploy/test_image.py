@@ -143,6 +143,7 @@ class Image(CaptureTest):
             raise unittest.SkipTest(f"no base image: {error}") from None
         with tempfile.TemporaryDirectory() as folder:
             build(folder)
+        cls.addClassCleanup(buildah, "rmi", IMAGE)
         cls.image = inspect(IMAGE)
         container = buildah("from", "--pull-never", IMAGE)
         cls.addClassCleanup(buildah, "rm", container)
