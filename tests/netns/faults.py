@@ -1,6 +1,7 @@
 """What breaks under the daemon: disks, calls, power. And what is left in its files then."""
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -50,6 +51,17 @@ class Disk:
 
     def remount(self, options):
         run("mount", "-o", f"remount,{options}", self.path)
+
+    def fill(self, case):
+        """Takes what room there is; returns the file that has it."""
+        path = os.path.join(self.path, "other")
+        with open(path, "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError as error:
+                case.assertEqual(error.errno, errno.ENOSPC)
+        return path
 
 
 def tmpfs(case, options):

@@ -105,19 +105,9 @@ class DiskTest(CaptureTest):
 class Recovers(DiskTest):
     """From what a disk itself refuses."""
 
-    def fill(self, disk):
-        """Takes what room there is."""
-        path = os.path.join(disk.path, "other")
-        with open(path, "wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError as error:
-                self.assertEqual(error.errno, errno.ENOSPC)
-
     def full(self, *flags):
         disk = tmpfs(self, "size=2m")
-        self.outlast(lambda: self.fill(disk), lambda: disk.remount("size=64m"), *flags,
+        self.outlast(lambda: disk.fill(self), lambda: disk.remount("size=64m"), *flags,
                      datadir=os.path.join(disk.path, "data"))
 
     def test_full(self):
