@@ -26,7 +26,9 @@
 #include "user/output/anonymize.h"
 #include "user/output/memory_budget.h"
 #include "user/output/publisher.h"
+#include "user/service/flow_listing.h"
 #include "user/service/health.h"
+#include "user/service/history.h"
 #include "user/service/http_server.h"
 #include "user/service/observed.h"
 #include "user/service/sandbox.h"
@@ -75,9 +77,11 @@ class Daemon {
   absl::Status StartThreads(Opened& opened);
   void UpdateInterfaces();
   std::vector<WatchedThread> WatchedThreads() const;
-  HttpRoutes Routes() const;
+  HttpRoutes Routes();
   HttpAnswer Healthz() const;
   HttpAnswer Readyz() const;
+  // A second has passed.
+  void NoteSample(int64_t now_ns);
   Observed observed() const;
 
   const Config config_;
@@ -100,6 +104,9 @@ class Daemon {
   Heartbeat http_heartbeat_{"http"};
   std::unique_ptr<const Health> health_;
   std::atomic<bool> is_finishing_{false};
+  const int64_t started_ns_;
+  History history_;
+  FlowListing flow_listing_{shards_};  // HTTP's
   std::unique_ptr<HttpServer> http_;
 };
 

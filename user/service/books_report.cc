@@ -6,7 +6,22 @@
 namespace packet_headers {
 namespace {
 
-#define PH_REASON(enumerator, name, meaning) {enumerator, #name},
+constexpr bool IsLoss(ph_counter counter) {
+  switch (counter) {
+    case PH_SHED_SYN:
+    case PH_SHED_STRAY:
+    case PH_RING_FULL:
+    case PH_BAD_RECORD:
+    case PH_EVICTED:
+    case PH_MEMORY_LIMIT:
+    case PH_WRITE_ERROR:
+      return true;
+    default:
+      return false;
+  }
+}
+
+#define PH_REASON(enumerator, name, meaning) {enumerator, #name, meaning, IsLoss(enumerator)},
 constexpr Reason kReasons[] = {PH_KERNEL_REASONS(PH_REASON) PH_USER_REASONS(PH_REASON)};
 #undef PH_REASON
 
@@ -18,6 +33,12 @@ int64_t Unaccounted(const CounterArray& counters) {
   auto left = static_cast<int64_t>(counters[PH_SEEN]) - static_cast<int64_t>(counters[PH_SAVED]);
   for (const Reason& reason : kReasons) left -= static_cast<int64_t>(counters[reason.counter]);
   return left;
+}
+
+uint64_t Lost(const CounterArray& counters) {
+  uint64_t lost = 0;
+  for (const Reason& reason : kReasons) lost += reason.is_loss ? counters[reason.counter] : 0;
+  return lost;
 }
 
 void LogBooks(const std::string& whose, const CounterArray& counters) {

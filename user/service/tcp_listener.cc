@@ -40,6 +40,18 @@ UniqueFd ListenAt(const addrinfo& at, bool dual_stack) {
   return listener;
 }
 
+// The kernel takes nothing from there that comes by another interface.
+bool IsLoopback(const sockaddr_storage& address) {
+  if (address.ss_family == AF_INET) {
+    const auto& ipv4 = reinterpret_cast<const sockaddr_in&>(address);
+    return ntohl(ipv4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+  }
+  if (address.ss_family != AF_INET6) return false;
+  const in6_addr& ipv6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
+  return IN6_IS_ADDR_LOOPBACK(&ipv6) ||
+         (IN6_IS_ADDR_V4MAPPED(&ipv6) && ipv6.s6_addr[12] == IN_LOOPBACKNET);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TcpListener>> TcpListener::Listen(const std::string& address,
@@ -88,8 +100,13 @@ int TcpListener::port() const {
   return ntohs(address.sin6_port);
 }
 
-UniqueFd TcpListener::Accept() {
-  return UniqueFd(accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+UniqueFd TcpListener::Accept(bool& is_of_host) {
+  sockaddr_storage peer = {};
+  socklen_t size = sizeof(peer);
+  UniqueFd accepted(
+      accept4(fd(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  is_of_host = IsLoopback(peer);
+  return accepted;
 }
 
 }  // namespace packet_headers
