@@ -395,7 +395,7 @@ void Daemon::UpdateInterfaces() {
   interfaces_.Update(*all).IgnoreError();
 }
 
-void Daemon::RunUntilStopped() {
+void Daemon::RunUntilStopped(Log& log) {
   spdlog::info("metrics on {} (port {})", config_.metrics_address, http_->port());
   spdlog::info("files go to {}/YYYY/MM/DD/<uuid>{}", config_.data_dir,
                std::string(PcapExtension(CompressionOf(config_))));
@@ -410,13 +410,16 @@ void Daemon::RunUntilStopped() {
   while (true) {
     heartbeat_.Beat();
     const int64_t now_ns = MonotonicNow();
-    if (now_ns >= stop_ns) return;
+    if (now_ns >= stop_ns) {
+      log.ClearStatus();
+      return;
+    }
     if (now_ns >= service_manager_.watchdog_due_ns()) {
       service_manager_.Watchdog(health_->Stopped(heartbeat_, now_ns).empty(), now_ns);
     }
     if (now_ns >= next_sample_ns) {
       next_sample_ns = now_ns + kSampleIntervalNs;
-      NoteSample(now_ns);
+      NoteSample(now_ns, log);
     }
     if (now_ns >= next_round_ns) {
       next_round_ns = now_ns + kRoundIntervalNs;
@@ -429,7 +432,8 @@ void Daemon::RunUntilStopped() {
     }
     pollfd waiting[] = {{watcher_->fd(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
     const int64_t wait_ns =
-        std::min({stop_ns, next_round_ns, next_sample_ns, service_manager_.watchdog_due_ns()}) - now_ns;
+        std::min({stop_ns, next_round_ns, next_sample_ns, service_manager_.watchdog_due_ns()}) -
+        now_ns;
     poll(waiting, 2, std::min(static_cast<int>(wait_ns / 1'000'000 + 1), kLongestTurnMs));
     if (waiting[0].revents != 0) {
       absl::SleepFor(kNotificationPause);
@@ -448,7 +452,10 @@ void Daemon::RunUntilStopped() {
   }
 }
 
-void Daemon::NoteSample(int64_t now_ns) { history_.Add(TakeSample(observed(), now_ns)); }
+void Daemon::NoteSample(int64_t now_ns, Log& log) {
+  const Sample sample = TakeSample(observed(), now_ns);
+  log.ShowStatus(FormatSample(history_.Add(sample), sample));
+}
 
 Daemon::~Daemon() {
   interfaces_.DetachAll();
@@ -463,7 +470,9 @@ bool Daemon::Finish() {
   heartbeat_.Rest();
   for (const auto& shard : shards_) shard->BeginToFinish();
   for (const auto& shard : shards_) shard->Finish();
-  LogBooks(ReadBooks(observed()));
+  const BooksByName books = ReadBooks(observed());
+  LogBooks(books);
+  LogBalance(TotalOf(books));
   LogFiles(publisher_->stats());
   return publisher_->stats().files_failed == 0;
 }

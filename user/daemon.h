@@ -30,6 +30,7 @@
 #include "user/service/health.h"
 #include "user/service/history.h"
 #include "user/service/http_server.h"
+#include "user/service/log.h"
 #include "user/service/observed.h"
 #include "user/service/sandbox.h"
 #include "user/service/sandbox_selftest.h"
@@ -48,7 +49,7 @@ class Daemon {
   ~Daemon();
 
   // Until a stop signal and -sigtermwait behind it.
-  void RunUntilStopped();
+  void RunUntilStopped(Log& log);
 
   // Detaches, saves every flow and tells what became of the packets. Whether every file that there
   // was to save is saved.
@@ -81,7 +82,7 @@ class Daemon {
   HttpAnswer Healthz() const;
   HttpAnswer Readyz() const;
   // A second has passed.
-  void NoteSample(int64_t now_ns);
+  void NoteSample(int64_t now_ns, Log& log);
   Observed observed() const;
 
   const Config config_;

@@ -85,12 +85,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input(data, size);
   const size_t piece_bytes = input.Byte() + size_t{1};
   int asked = 0;
-  const auto route = [&asked] {
+  const auto answer = [&asked](const HttpArguments&) {
     ++asked;
     return HttpAnswer{.body = std::string(kBody)};
   };
   absl::StatusOr<std::unique_ptr<HttpConnections>> server =
-      HttpConnections::Make({{"/metrics", route}, {"/healthz", route}}, kPlaces);
+      HttpConnections::Make({{"/metrics", {answer, /*is_for_all=*/true}}, {"/flows", {answer}}},
+                            kPlaces);
   FUZZ_CHECK(server.ok());
   Client client(**server);
   bool listens = true;

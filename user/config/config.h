@@ -45,8 +45,8 @@ struct Config {
   HttpExpose http_expose = HttpExpose::kMetrics;
   std::vector<std::string> interfaces;  // each once; none = all that are up
   LogFormat log_format = LogFormat::kText;
-  int64_t max_flows = 0;                // 0 = no limit
-  int64_t max_header_size = 256;        // bytes of a packet, from its first header on
+  int64_t max_flows = 0;          // 0 = no limit
+  int64_t max_header_size = 256;  // bytes of a packet, from its first header on
   int64_t max_heap_bytes = 8'000'000'000;
   int64_t max_idle_ram_bytes = 3'000'000'000;
   std::string metrics_address = ":9990";

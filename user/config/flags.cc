@@ -295,7 +295,8 @@ constexpr Flag kFlags[] = {
     {"prometheusx.listen-address", kService, kAddress<&Config::metrics_address>,
      "Where to serve a status page (/), /flows, /metrics, /healthz and /readyz over HTTP."},
     {"http.expose", kService, kEnum<&Config::http_expose, kHttpExposeValues>,
-     "What other hosts are served there: metrics, which are /metrics, /healthz and /readyz; or all, "
+     "What other hosts are served there: metrics, which are /metrics, /healthz and /readyz; or "
+     "all, "
      "which shows everybody who can connect the addresses of all flows. This host is served all "
      "of it."},
     {"log.format", kService, kEnum<&Config::log_format, kLogFormatValues>,

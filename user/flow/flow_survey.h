@@ -36,8 +36,8 @@ struct FlowRow {
   std::string uuid;  // empty: not named yet
   const char* state;
   uint64_t packets;
-  uint64_t bytes;  // on the wire
-  int64_t age_ns;  // since its first packet
+  uint64_t bytes;   // on the wire
+  int64_t age_ns;   // since its first packet
   int64_t idle_ns;  // since its last
 };
 

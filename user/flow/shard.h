@@ -26,7 +26,7 @@ namespace packet_headers {
 
 inline constexpr auto kTimerLatencyBounds = DoubledBounds<20>(1000);     // from 1 us to 0.5 s
 inline constexpr auto kCaptureDelayBounds = DoubledBounds<17>(100'000);  // from 0.1 ms to 6.6 s
-inline constexpr int64_t kRingFillBounds[] = {0,       10'000,  50'000,  100'000, 250'000,
+inline constexpr int64_t kRingFillBounds[] = {0,       10'000,  50'000,  100'000,  250'000,
                                               500'000, 750'000, 900'000, 1'000'000};
 
 class Shard {

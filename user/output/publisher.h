@@ -53,9 +53,9 @@ struct PublisherStats {
   std::atomic<uint64_t> files_failed{0};
   std::array<std::atomic<uint64_t>, kFileStages> failed_by_stage{};  // their sum is files_failed
   std::array<std::atomic<uint64_t>, kFileStages> errors_by_stage{};  // also those made good later
-  std::atomic<uint64_t> times_raised{0};   // records whose time would have gone back
-  std::atomic<uint64_t> bytes_written{0};  // of records, before compression
-  std::atomic<uint64_t> bytes_stored{0};   // of files, as they went to the disk
+  std::atomic<uint64_t> times_raised{0};        // records whose time would have gone back
+  std::atomic<uint64_t> bytes_written{0};       // of records, before compression
+  std::atomic<uint64_t> bytes_stored{0};        // of files, as they went to the disk
   Histogram latency_ns{kPublishLatencyBounds};  // from a flow's end to its file's name
 };
 

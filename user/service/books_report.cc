@@ -53,6 +53,19 @@ void LogBooks(const std::string& whose, const CounterArray& counters) {
   spdlog::log(unaccounted == 0 ? spdlog::level::info : spdlog::level::err, "{}", line);
 }
 
+void LogBalance(const CounterArray& total) {
+  const uint64_t seen = total[PH_SEEN];
+  const uint64_t saved = total[PH_SAVED];
+  const int64_t unaccounted = Unaccounted(total);
+  if (unaccounted == 0) {
+    spdlog::info("the books close: {} packets seen = {} saved + {} not saved, of which {} are lost",
+                 seen, saved, seen - saved, Lost(total));
+  } else {
+    spdlog::error("the books do not close: of {} packets seen {} are not accounted for", seen,
+                  unaccounted);
+  }
+}
+
 void LogFiles(const PublisherStats& stats) {
   uint64_t errors = 0;
   for (const std::atomic<uint64_t>& of_stage : stats.errors_by_stage) errors += of_stage;

@@ -34,6 +34,9 @@ uint64_t Lost(const CounterArray& counters);
 // error.
 void LogBooks(const std::string& whose, const CounterArray& counters);
 
+// Logs whether all books together close, in a sentence.
+void LogBalance(const CounterArray& total);
+
 // Logs how many files were saved. That some were not is an error.
 void LogFiles(const PublisherStats& stats);
 

@@ -112,22 +112,24 @@ std::string FlowListing::Json(Asked asked) const {
   const bool has_more =
       order == FlowQuery::Order::kAge && !rows.empty() && rows.size() >= asked.query.most;
   rows.resize(std::min(rows.size(), asked.query.most));
-  ordered_json listing = {{"capturing", SumOf(shards_, &FlowStats::capturing)},
-                          {"next", nullptr},
-                          {"flows", ordered_json::array()}};
+  ordered_json listing = {
+      {"capturing", static_cast<int64_t>(SumOf(shards_, &FlowStats::capturing))},
+      {"next", nullptr},
+      {"flows", ordered_json::array()}};
   // In quotes: JavaScript's numbers have 53 bits.
   if (has_more) listing["next"] = absl::StrCat(rows.back().id);
   for (FlowRow& row : rows) {
-    listing["flows"].push_back({{"uuid", row.uuid.empty() ? ordered_json() : ordered_json(row.uuid)},
-                                {"state", row.state},
-                                {"local", AddressText(row.key.local_addr)},
-                                {"local_port", ntohs(row.key.local_port_be)},
-                                {"remote", AddressText(row.key.remote_addr)},
-                                {"remote_port", ntohs(row.key.remote_port_be)},
-                                {"packets", row.packets},
-                                {"bytes", row.bytes},
-                                {"age_seconds", Seconds(row.age_ns)},
-                                {"idle_seconds", Seconds(row.idle_ns)}});
+    listing["flows"].push_back(
+        {{"uuid", row.uuid.empty() ? ordered_json() : ordered_json(row.uuid)},
+         {"state", row.state},
+         {"local", AddressText(row.key.local_addr)},
+         {"local_port", ntohs(row.key.local_port_be)},
+         {"remote", AddressText(row.key.remote_addr)},
+         {"remote_port", ntohs(row.key.remote_port_be)},
+         {"packets", row.packets},
+         {"bytes", row.bytes},
+         {"age_seconds", Seconds(row.age_ns)},
+         {"idle_seconds", Seconds(row.idle_ns)}});
   }
   return listing.dump();
 }

@@ -23,6 +23,10 @@ struct Sample {
   int64_t memory_bytes = 0;  // gauge
 };
 
+// "39 flows  8.05 k packets/s  saved 78.1 k  lost 0  memory 3.56 MB": `now`, and the rate since
+// `before`. 79 columns at most.
+std::string FormatSample(const Sample& before, const Sample& now);
+
 inline constexpr int64_t kSampleIntervalNs = 1'000'000'000;
 
 // Thread-safe.
@@ -30,10 +34,13 @@ class History {
  public:
   static constexpr size_t kMost = 121;  // two minutes
 
-  void Add(const Sample& sample) {
+  // Returns the one before, or the same if it is the first.
+  Sample Add(const Sample& sample) {
     const std::scoped_lock lock(mutex_);
+    const Sample before = samples_.empty() ? sample : samples_.back();
     if (samples_.size() == kMost) samples_.pop_front();
     samples_.push_back(sample);
+    return before;
   }
 
   // The oldest first.

@@ -36,7 +36,8 @@ constexpr const char* kHeaders[][2] = {
 bool IsAddressOrLocalhost(absl::string_view host) {
   const size_t end_of_ipv6 = host.find(']');
   const bool is_ipv6 = absl::StartsWith(host, "[") && end_of_ipv6 != absl::string_view::npos;
-  const std::string name(is_ipv6 ? host.substr(1, end_of_ipv6 - 1) : host.substr(0, host.find(':')));
+  const std::string name(is_ipv6 ? host.substr(1, end_of_ipv6 - 1)
+                                 : host.substr(0, host.find(':')));
   in6_addr address;
   return is_ipv6 ? inet_pton(AF_INET6, name.c_str(), &address) == 1
                  : absl::EqualsIgnoreCase(name, "localhost") ||
@@ -77,14 +78,13 @@ HttpConnections::HttpConnections(HttpRoutes routes, size_t places)
 absl::StatusOr<std::unique_ptr<HttpConnections>> HttpConnections::Make(HttpRoutes routes,
                                                                        size_t places) {
   std::unique_ptr<HttpConnections> made(new HttpConnections(std::move(routes), places));
-  made->daemon_ = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
-                                        MHD_ALLOW_SUSPEND_RESUME,
-                                   /*port=*/0, nullptr,
-                                   nullptr, OnRequest, made.get(), MHD_OPTION_NOTIFY_CONNECTION,
-                                   OnConnection, made.get(),                                    //
-                                   MHD_OPTION_CONNECTION_LIMIT, static_cast<unsigned>(places),  //
-                                   MHD_OPTION_CONNECTION_MEMORY_LIMIT, kMostHeaderBytes,        //
-                                   MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+  made->daemon_ =
+      MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME,
+                       /*port=*/0, nullptr, nullptr, OnRequest, made.get(),
+                       MHD_OPTION_NOTIFY_CONNECTION, OnConnection, made.get(),      //
+                       MHD_OPTION_CONNECTION_LIMIT, static_cast<unsigned>(places),  //
+                       MHD_OPTION_CONNECTION_MEMORY_LIMIT, kMostHeaderBytes,        //
+                       MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
   if (made->daemon_ == nullptr) return absl::ErrnoToStatus(errno, "start libmicrohttpd");
   return made;
 }
@@ -132,7 +132,8 @@ MHD_Result HttpConnections::OnRequest(void* self, MHD_Connection* connection, co
   // At the first call of a request, so no body is read.
   const Answer* answer =
       static_cast<HttpConnections*>(self)->AnswerTo(connection, asking.is_of_host, path, method);
-  if (answer != nullptr) return MHD_queue_response(connection, answer->status, answer->response.get());
+  if (answer != nullptr)
+    return MHD_queue_response(connection, answer->status, answer->response.get());
   asking.waiting = connection;
   MHD_suspend_connection(connection);
   return MHD_YES;
@@ -201,7 +202,8 @@ void HttpConnections::Step(int64_t now_ns) {
   } else {
     due_ns_ = connections_.empty() ? kNever : connections_.front().deadline_ns;
   }
-  if (absl::c_any_of(connections_, [](const Connection& each) { return each.waiting != nullptr; })) {
+  if (absl::c_any_of(connections_,
+                     [](const Connection& each) { return each.waiting != nullptr; })) {
     due_ns_ = std::min(due_ns_, now_ns + kAskAgainNs);
   }
 }

@@ -62,8 +62,8 @@ double SumOf(const Shards& shards, std::atomic<Number> FlowStats::*number) {
 }
 
 // One histogram of each shard.
-std::vector<const Histogram*> EachOf(const Shards& shards, const Histogram& (Shard::*histogram)()
-                                                               const);
+std::vector<const Histogram*> EachOf(const Shards& shards,
+                                     const Histogram& (Shard::*histogram)() const);
 
 }  // namespace packet_headers
 

@@ -46,7 +46,8 @@ ordered_json InterfacesJson(const Observed& observed, const BooksByName& books) 
   std::vector<Row> rows;
   for (AttachedInterfaces::Status& status : observed.interfaces.Attached()) {
     const auto found = books.find(status.name);
-    const CountersByDirection counters = found == books.end() ? CountersByDirection() : found->second;
+    const CountersByDirection counters =
+        found == books.end() ? CountersByDirection() : found->second;
     rows.push_back({std::move(status), counters,
                     counters[PH_INGRESS][PH_SEEN] + counters[PH_EGRESS][PH_SEEN]});
   }
@@ -105,14 +106,14 @@ ordered_json SandboxJson(const Sandbox& sandbox) {
 
 Sample TakeSample(const Observed& observed, int64_t now_ns) {
   const CounterArray total = TotalOf(ReadBooks(observed));
-  return {.time_ns = now_ns,
-          .packets_seen = total[PH_SEEN],
-          .packets_saved = total[PH_SAVED],
-          .packets_lost = Lost(total),
-          .flows_begun =
-              static_cast<uint64_t>(SumOf(observed.shards, &FlowStats::captures_started)),
-          .flows_open = Whole(SumOf(observed.shards, &FlowStats::capturing)),
-          .memory_bytes = observed.budget.used_bytes()};
+  return {
+      .time_ns = now_ns,
+      .packets_seen = total[PH_SEEN],
+      .packets_saved = total[PH_SAVED],
+      .packets_lost = Lost(total),
+      .flows_begun = static_cast<uint64_t>(SumOf(observed.shards, &FlowStats::captures_started)),
+      .flows_open = Whole(SumOf(observed.shards, &FlowStats::capturing)),
+      .memory_bytes = observed.budget.used_bytes()};
 }
 
 std::string StatusJson(const Observed& observed, const History& history,

@@ -9,9 +9,9 @@
 #include <cstring>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "user/service/host_and_port.h"
 
 namespace packet_headers {
 namespace {
@@ -61,17 +61,9 @@ absl::StatusOr<std::unique_ptr<TcpListener>> TcpListener::Listen(const std::stri
     return absl::InvalidArgumentError(
         absl::StrCat("serve ", what, " on ", address, ": ", why, " (-", flag, " sets where)"));
   };
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) return error("no port in it");
-  std::string host = address.substr(0, colon);
-  const std::string port = address.substr(colon + 1);
-  int number = 0;
-  if (!absl::SimpleAtoi(port, &number) || number < 0 || number > 65'535) {
-    return error("its port is no number from 0 to 65535");
-  }
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
+  const absl::StatusOr<HostAndPort> parts = SplitHostAndPort(address);
+  if (!parts.ok()) return error(parts.status().message());
+  const auto& [host, port] = *parts;
   UniqueFd socket;
   int why = EAFNOSUPPORT;
   // Without a host the IPv6 socket takes IPv4 as well, where there is IPv6.

@@ -57,7 +57,7 @@ function duration(seconds) {
 function percent(part, whole) {
   if (whole === 0 || part === 0) return "0\u2009%";
   const share = (100 * part) / whole;
-  return share < 0.01 ? "<\u20090.01\u2009%" : `${share.toPrecision(2).replace(/^100$/, "100")}\u2009%`;
+  return share < 0.01 ? "<\u20090.01\u2009%" : `${share.toFixed(2)}\u2009%`;
 }
 
 function setValue(id, text, unit = "") {
@@ -109,6 +109,7 @@ function draw(id, label, points, losses = []) {
   }
   if (peak(losses) > 0) drawn.push(shape("path", "loss", {d: along(losses).join("")}));
   svg.replaceChildren(...drawn);
+  setText(`${id}-top`, count(top));
   svg.setAttribute("aria-label", `${label}: now ${rate(latest(points))}, at most ` +
     `${rate(peak(points))} in the last two minutes`);
 }
@@ -211,8 +212,8 @@ function show(status) {
   setValue("packets-lost", count(books.lost));
   setText("lost-share", `${percent(books.lost, books.seen)} of those seen`);
   byId("lost-tile").classList.toggle("bad", books.lost > 0);
-  setText("packet-peak", `peak ${rate(peak(seen))}, scale to ${count(roundUp(peak(seen)))}`);
-  setText("flow-peak", `peak ${rate(peak(begun))}, scale to ${count(roundUp(peak(begun)))}`);
+  setText("packet-peak", `at most ${rate(peak(seen))}`);
+  setText("flow-peak", `at most ${rate(peak(begun))}`);
   draw("packet-chart", "Packets a second", seen, rates(status.history, "lost"));
   draw("flow-chart", "New flows a second", begun);
   showBooks(books);
