@@ -89,9 +89,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     ++asked;
     return HttpAnswer{.body = std::string(kBody)};
   };
-  absl::StatusOr<std::unique_ptr<HttpConnections>> server =
-      HttpConnections::Make({{"/metrics", {answer, /*is_for_all=*/true}}, {"/flows", {answer}}},
-                            kPlaces);
+  absl::StatusOr<std::unique_ptr<HttpConnections>> server = HttpConnections::Make(
+      {{"/metrics", {answer, /*is_for_all=*/true}}, {"/flows", {answer}}}, kPlaces);
   FUZZ_CHECK(server.ok());
   Client client(**server);
   bool listens = true;

@@ -64,23 +64,20 @@ struct Steps {
   int64_t now_ns = 1000 * kSecond;
 
   std::unique_ptr<HttpConnections> Make(size_t places) {
-    absl::StatusOr<std::unique_ptr<HttpConnections>> made =
-        HttpConnections::Make({{"/metrics",
-                                {[this](const HttpArguments&) {
-                                   ++readings;
-                                   return HttpAnswer{MHD_HTTP_OK, body};
-                                 },
-                                 /*is_for_all=*/true}},
-                               {"/broken",
-                                {[](const HttpArguments&) {
-                                   return HttpAnswer{MHD_HTTP_SERVICE_UNAVAILABLE, "no\n"};
-                                 },
-                                 /*is_for_all=*/true}},
-                               {"/flows",
-                                {[this](const HttpArguments& arguments) {
-                                  return Flows(arguments);
-                                }}}},
-                              places);
+    absl::StatusOr<std::unique_ptr<HttpConnections>> made = HttpConnections::Make(
+        {{"/metrics",
+          {[this](const HttpArguments&) {
+             ++readings;
+             return HttpAnswer{MHD_HTTP_OK, body};
+           },
+           /*is_for_all=*/true}},
+         {"/broken",
+          {[](const HttpArguments&) {
+             return HttpAnswer{MHD_HTTP_SERVICE_UNAVAILABLE, "no\n"};
+           },
+           /*is_for_all=*/true}},
+         {"/flows", {[this](const HttpArguments& arguments) { return Flows(arguments); }}}},
+        places);
     REQUIRE(made.ok());
     return *std::move(made);
   }
@@ -380,8 +377,9 @@ struct Served {
         HttpServer::Start(*std::move(listener),
                           {{"/metrics",
                             {[](const HttpArguments&) {
-                              return HttpAnswer{MHD_HTTP_OK, "body\n"};
-                            }}}},
+                               return HttpAnswer{MHD_HTTP_OK, "body\n"};
+                             },
+                             /*is_for_all=*/true}}},
                           heartbeat);
     REQUIRE(started.ok());
     return *std::move(started);

@@ -94,7 +94,7 @@ TEST_CASE("On a terminal it stays below the log", "[log]") {
   for (char byte; read(screen.get(), &byte, 1) == 1 && byte != '|';) shown += byte;
   const size_t text = shown.find("text\r\n");
   REQUIRE(text != std::string::npos);
-  CHECK(shown.substr(0, 24) == "\r\x1b[K1 flow\r\x1b[K2 flows\r\x1b[K");
+  CHECK(shown.substr(0, 25) == "\r\x1b[K1 flow\r\x1b[K2 flows\r\x1b[K");
   // Behind the log line once more, and gone at the end.
   CHECK(shown.substr(text + 6, 14) == "\r\x1b[K2 flows\r\x1b[");
 }

@@ -63,7 +63,7 @@ TEST_CASE("A line of the daemon tells the rate since the line before", "[progres
   CHECK(FormatSample(before, now) ==
         "39 flows  8.05 k packets/s  saved 16.0 k  lost 3  memory 3.56 MB");
   CHECK(FormatSample(now, now) == "39 flows  0 packets/s  saved 16.0 k  lost 3  memory 3.56 MB");
-  now = {1, UINT64_MAX, UINT64_MAX, UINT64_MAX, 0, INT64_MAX, INT64_MAX};
+  now = {kSecond, UINT64_MAX, UINT64_MAX, UINT64_MAX, 0, INT64_MAX, INT64_MAX};
   CHECK(FormatSample({}, now).size() < 80);
 }
 
