@@ -1,14 +1,17 @@
 """What people see of a running daemon: the status page, /flows and -flows."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
 import time
 import unittest
+import zlib
 
 from harness import (BINARY, ENVIRONMENT, HOST4, HOST6, METRICS_PORT, PEER4, CaptureTest,
                      end_process, needs_daemon, wait_until)
@@ -193,7 +196,7 @@ class Flows(StatusTest):
               flush=True)
         for longest in (took, largest, scrapes):
             self.assertLess(max(longest), SLOWEST_S)
-        daemon.send_signal(9)
+        daemon.send_signal(signal.SIGKILL)
         daemon.wait_for_exit(10)
 
 
@@ -207,6 +210,63 @@ def ask_again_and_again(seconds):
             raise AssertionError(status)
         asked += 1
     return asked
+
+
+def look_at(path):
+    """The size of a PNG, and the red, green and blue of its first pixel."""
+    with open(path, "rb") as file:
+        image = file.read()
+    bytes_of = {b"IDAT": b""}
+    at = 8
+    while at < len(image):
+        length, = struct.unpack_from(">I", image, at)
+        kind = image[at + 4:at + 8]
+        bytes_of[kind] = bytes_of.get(kind, b"") + image[at + 8:at + 8 + length]
+        at += 12 + length
+    return (struct.unpack_from(">II", bytes_of[b"IHDR"]),
+            tuple(zlib.decompress(bytes_of[b"IDAT"])[1:4]))
+
+
+@needs_daemon
+class Log(StatusTest):
+
+    def test_json(self):
+        """Each line is an object, from the first to the last."""
+        daemon = self.start_daemon("-log.format=json", "-flowtimeout=1s")
+        self.connected()
+        daemon.wait_for_files(1)
+        daemon.send_signal(signal.SIGTERM)
+        self.assertEqual(daemon.wait_for_exit(10), 0)
+        lines = [json.loads(line) for line in daemon.log.splitlines()]
+        for line in lines:
+            self.assertEqual(list(line), ["time", "level", "message"])
+        messages = [line["message"] for line in lines]
+        self.assertIn("-log.format=json", messages)
+        self.assertRegex(messages[-2], r"^the books close: (\d+) packets seen = \d+ saved \+ ")
+        self.assertEqual(messages[-1], "saved 1 files, 0 failed")
+
+    def test_terminal(self):
+        """One line stays below the log, and is gone at the end."""
+        screen, terminal = os.openpty()
+        self.addCleanup(os.close, screen)
+        process = self.host.popen(BINARY, "-interface=host0", "-sigtermwait=0s",
+                                  f"-datadir={self.folder}/data", stderr=terminal)
+        os.close(terminal)
+        self.addCleanup(end_process, process)
+        shown = b""
+        while b" packets/s  saved " not in shown:
+            shown += os.read(screen, 1 << 16)
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(OSError):  # the other end is closed
+            while data := os.read(screen, 1 << 16):
+                shown += data
+        self.assertEqual(process.wait(10), 0)
+        lines = shown.decode().split("\r\n")
+        self.assertIn("the books close: ", lines[-3])
+        self.assertNotIn("packets/s", "".join(lines[-3:]))
+        # Nothing is left of it before a line of the log.
+        for line in lines:
+            self.assertNotIn("packets/s", line.split("\r\x1b[K")[-1])
 
 
 @needs_daemon
@@ -266,7 +326,7 @@ class Command(StatusTest):
         for line in watching.stdout:
             if judge.uuid_of(cookie_of(accepted)) in line:
                 break
-        watching.send_signal(2)
+        watching.send_signal(signal.SIGINT)
         watching.wait(10)
         self.finish(daemon)
 
@@ -311,20 +371,18 @@ class Page(StatusTest):
         self.finish(daemon)
 
     def test_light_dark_wide_narrow(self):
-        """Nothing is wider than the screen, and the schemes differ."""
+        """It follows the scheme of the screen, on any width of it."""
         daemon = self.start_daemon()
         self.connected()
         wait_until(lambda: self.ask("/flows")["flows"], "it is open")
-        means = {}
-        for scheme in (0, 1):  # dark, light
-            for width in (400, 1600):
-                path = os.path.join(self.folder, f"{scheme}-{width}.png")
+        path = os.path.join(self.folder, "screen.png")
+        for scheme, shades in ((0, range(0, 64)), (1, range(192, 256))):  # dark, light
+            for width in (500, 1600):
                 self.browse(f"--screenshot={path}", f"--window-size={width},1200",
                             f"--blink-settings=preferredColorScheme={scheme}")
-                with open(path, "rb") as file:
-                    size = struct.unpack_from(">II", file.read(24), 16)
+                size, corner = look_at(path)
                 self.assertEqual(size, (width, 1200))
-                means[scheme, width] = path
+                self.assertTrue(all(shade in shades for shade in corner), corner)
         self.finish(daemon)
 
 
