@@ -330,7 +330,7 @@ HttpRoutes Daemon::Routes() {
   routes["/flows"] = {[this](const HttpArguments& arguments) {
                         return flow_listing_.Answer(arguments, MonotonicNow());
                       },
-                      exposes_all};
+                      exposes_all, /*takes_arguments=*/true};
   return routes;
 }
 

@@ -132,11 +132,12 @@ MHD_Result HttpConnections::OnRequest(void* self, MHD_Connection* connection, co
   // At the first call of a request, so no body is read.
   const Answer* answer =
       static_cast<HttpConnections*>(self)->AnswerTo(connection, asking.is_of_host, path, method);
-  if (answer != nullptr)
-    return MHD_queue_response(connection, answer->status, answer->response.get());
-  asking.waiting = connection;
-  MHD_suspend_connection(connection);
-  return MHD_YES;
+  if (answer == nullptr) {
+    asking.waiting = connection;
+    MHD_suspend_connection(connection);
+    return MHD_YES;
+  }
+  return MHD_queue_response(connection, answer->status, answer->response.get());
 }
 
 const HttpConnections::Answer* HttpConnections::AnswerTo(MHD_Connection* connection,
@@ -151,7 +152,7 @@ const HttpConnections::Answer* HttpConnections::AnswerTo(MHD_Connection* connect
       MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
   if (!route.is_for_all && host != nullptr && !IsAddressOrLocalhost(host)) return &not_for_names_;
   if (method != MHD_HTTP_METHOD_GET && method != MHD_HTTP_METHOD_HEAD) return &not_allowed_;
-  const HttpArguments arguments = ArgumentsOf(connection);
+  const HttpArguments arguments = route.takes_arguments ? ArgumentsOf(connection) : HttpArguments();
   std::string asked = path;
   for (const auto& [name, value] : arguments) absl::StrAppend(&asked, "\n", name, "\n", value);
   const auto known = answers_.find(asked);
@@ -231,6 +232,9 @@ void HttpConnections::Shut(Connection& connection) {
   const linger at_once = {.l_onoff = 1, .l_linger = 0};
   setsockopt(connection.socket, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
   shutdown(connection.socket, SHUT_RDWR);
+  if (connection.waiting != nullptr) {
+    MHD_resume_connection(std::exchange(connection.waiting, nullptr));
+  }
   connection.is_shut = true;
 }
 

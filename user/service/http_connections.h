@@ -37,6 +37,8 @@ struct HttpRoute {
   // Else only clients on this host are, who ask for it by an address or as "localhost": a page of
   // others that has its own name lead here (DNS rebinding) gets nothing.
   bool is_for_all = false;
+  // Else it is asked without, and one answer serves all.
+  bool takes_arguments = false;
 };
 
 // What answers GET and HEAD, by path.
