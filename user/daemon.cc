@@ -27,6 +27,7 @@
 #include "user/service/memory_limit.h"
 #include "user/service/metrics.h"
 #include "user/service/privileges.h"
+#include "user/service/status.h"
 #include "user/service/stop_signals.h"
 
 namespace packet_headers {
@@ -143,7 +144,8 @@ Daemon::Daemon(const Config& config, std::unique_ptr<CaptureEngine> engine,
       interfaces_(*engine_, config.interfaces),
       uuid_prefix_(std::move(uuid_prefix)),
       budget_(config.max_heap_bytes),
-      limit_(config.max_flows) {}
+      limit_(config.max_flows),
+      started_ns_(MonotonicNow()) {}
 
 Observed Daemon::observed() const {
   return {*engine_,
@@ -309,13 +311,27 @@ std::vector<WatchedThread> Daemon::WatchedThreads() const {
   return threads;
 }
 
-HttpRoutes Daemon::Routes() const {
-  return {{"/metrics",
-           [this] {
-             return HttpAnswer{MHD_HTTP_OK, MetricsText(observed()), kMetricsContentType};
-           }},
-          {"/healthz", [this] { return Healthz(); }},
-          {"/readyz", [this] { return Readyz(); }}};
+HttpRoutes Daemon::Routes() {
+  const bool exposes_all = config_.http_expose == HttpExpose::kAll;
+  HttpRoutes routes = PageRoutes(exposes_all);
+  const auto add = [&routes](const char* path, bool is_for_all, auto answer) {
+    routes[path] = {[answer](const HttpArguments&) { return answer(); }, is_for_all};
+  };
+  add("/metrics", true, [this] {
+    return HttpAnswer{MHD_HTTP_OK, MetricsText(observed()), kMetricsContentType};
+  });
+  add("/healthz", true, [this] { return Healthz(); });
+  add("/readyz", true, [this] { return Readyz(); });
+  add("/status", exposes_all, [this] {
+    return HttpAnswer{MHD_HTTP_OK,
+                      StatusJson(observed(), history_, Readyz(), started_ns_, MonotonicNow()),
+                      "application/json"};
+  });
+  routes["/flows"] = {[this](const HttpArguments& arguments) {
+                        return flow_listing_.Answer(arguments, MonotonicNow());
+                      },
+                      exposes_all, /*takes_arguments=*/true};
+  return routes;
 }
 
 HttpAnswer Daemon::Healthz() const {
@@ -379,7 +395,7 @@ void Daemon::UpdateInterfaces() {
   interfaces_.Update(*all).IgnoreError();
 }
 
-void Daemon::RunUntilStopped() {
+void Daemon::RunUntilStopped(Log& log) {
   spdlog::info("metrics on {} (port {})", config_.metrics_address, http_->port());
   spdlog::info("files go to {}/YYYY/MM/DD/<uuid>{}", config_.data_dir,
                std::string(PcapExtension(CompressionOf(config_))));
@@ -390,12 +406,20 @@ void Daemon::RunUntilStopped() {
   PacedLog health_log;
   int64_t stop_ns = kNever;
   int64_t next_round_ns = MonotonicNow() + kRoundIntervalNs;
+  int64_t next_sample_ns = 0;
   while (true) {
     heartbeat_.Beat();
     const int64_t now_ns = MonotonicNow();
-    if (now_ns >= stop_ns) return;
+    if (now_ns >= stop_ns) {
+      log.ClearStatus();
+      return;
+    }
     if (now_ns >= service_manager_.watchdog_due_ns()) {
       service_manager_.Watchdog(health_->Stopped(heartbeat_, now_ns).empty(), now_ns);
+    }
+    if (now_ns >= next_sample_ns) {
+      next_sample_ns = now_ns + kSampleIntervalNs;
+      NoteSample(now_ns, log);
     }
     if (now_ns >= next_round_ns) {
       next_round_ns = now_ns + kRoundIntervalNs;
@@ -408,7 +432,8 @@ void Daemon::RunUntilStopped() {
     }
     pollfd waiting[] = {{watcher_->fd(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
     const int64_t wait_ns =
-        std::min({stop_ns, next_round_ns, service_manager_.watchdog_due_ns()}) - now_ns;
+        std::min({stop_ns, next_round_ns, next_sample_ns, service_manager_.watchdog_due_ns()}) -
+        now_ns;
     poll(waiting, 2, std::min(static_cast<int>(wait_ns / 1'000'000 + 1), kLongestTurnMs));
     if (waiting[0].revents != 0) {
       absl::SleepFor(kNotificationPause);
@@ -427,6 +452,11 @@ void Daemon::RunUntilStopped() {
   }
 }
 
+void Daemon::NoteSample(int64_t now_ns, Log& log) {
+  const Sample sample = TakeSample(observed(), now_ns);
+  log.ShowStatus(FormatSample(history_.Add(sample), sample));
+}
+
 Daemon::~Daemon() {
   interfaces_.DetachAll();
   if (publisher_ != nullptr) publisher_->StopRetryingSoon();
@@ -440,7 +470,9 @@ bool Daemon::Finish() {
   heartbeat_.Rest();
   for (const auto& shard : shards_) shard->BeginToFinish();
   for (const auto& shard : shards_) shard->Finish();
-  LogBooks(ReadBooks(observed()));
+  const BooksByName books = ReadBooks(observed());
+  LogBooks(books);
+  LogBalance(TotalOf(books));
   LogFiles(publisher_->stats());
   return publisher_->stats().files_failed == 0;
 }

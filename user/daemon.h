@@ -26,8 +26,11 @@
 #include "user/output/anonymize.h"
 #include "user/output/memory_budget.h"
 #include "user/output/publisher.h"
+#include "user/service/flow_listing.h"
 #include "user/service/health.h"
+#include "user/service/history.h"
 #include "user/service/http_server.h"
+#include "user/service/log.h"
 #include "user/service/observed.h"
 #include "user/service/sandbox.h"
 #include "user/service/sandbox_selftest.h"
@@ -46,7 +49,7 @@ class Daemon {
   ~Daemon();
 
   // Until a stop signal and -sigtermwait behind it.
-  void RunUntilStopped();
+  void RunUntilStopped(Log& log);
 
   // Detaches, saves every flow and tells what became of the packets. Whether every file that there
   // was to save is saved.
@@ -75,9 +78,11 @@ class Daemon {
   absl::Status StartThreads(Opened& opened);
   void UpdateInterfaces();
   std::vector<WatchedThread> WatchedThreads() const;
-  HttpRoutes Routes() const;
+  HttpRoutes Routes();
   HttpAnswer Healthz() const;
   HttpAnswer Readyz() const;
+  // A second has passed.
+  void NoteSample(int64_t now_ns, Log& log);
   Observed observed() const;
 
   const Config config_;
@@ -100,6 +105,9 @@ class Daemon {
   Heartbeat http_heartbeat_{"http"};
   std::unique_ptr<const Health> health_;
   std::atomic<bool> is_finishing_{false};
+  const int64_t started_ns_;
+  History history_;
+  FlowListing flow_listing_{shards_};  // HTTP's
   std::unique_ptr<HttpServer> http_;
 };
 

@@ -10,11 +10,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
 #include "user/base/out_of_memory.h"
 #include "user/config/config.h"
 #include "user/daemon.h"
+#include "user/service/log.h"
+#include "user/show_flows.h"
 #include "user/splitter.h"
 
 namespace packet_headers {
@@ -23,17 +24,14 @@ namespace {
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
 
-absl::StatusOr<int> Capture(const Config& config) {
+absl::StatusOr<int> Capture(const Config& config, Log& log) {
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Start(config);
   if (!daemon.ok()) return daemon.status();
-  (*daemon)->RunUntilStopped();
+  (*daemon)->RunUntilStopped(log);
   return (*daemon)->Finish() ? 0 : kExitFailure;
 }
 
 int Main(absl::Span<const char* const> arguments) {
-  spdlog::set_default_logger(spdlog::stderr_color_mt("packet-headers"));
-  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %^%l%$ %v");
-
   const absl::StatusOr<CommandLine> command_line = ParseCommandLine(
       arguments, [](const char* name) -> const char* { return std::getenv(name); });
   if (!command_line.ok()) {
@@ -49,13 +47,20 @@ int Main(absl::Span<const char* const> arguments) {
     std::puts("packet-headers " PACKET_HEADERS_VERSION);
     return 0;
   }
-  for (const std::string& warning : command_line->warnings) spdlog::warn("{}", warning);
   const Config& config = command_line->config;
   absl::Status status = Validate(config);
+  if (status.ok() && config.show_flows) {
+    status = ShowFlows(config);
+    if (status.ok()) return 0;
+    std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+    return kExitFailure;
+  }
+  Log log(config.log_format);
+  for (const std::string& warning : command_line->warnings) spdlog::warn("{}", warning);
   if (status.ok()) {
     for (const auto& [name, value] : FlagValues(config)) spdlog::info("-{}={}", name, value);
     const absl::StatusOr<int> exit_code =
-        config.read_files.empty() ? Capture(config) : SplitFiles(config);
+        config.read_files.empty() ? Capture(config, log) : SplitFiles(config);
     if (exit_code.ok()) return *exit_code;
     status = exit_code.status();
   }

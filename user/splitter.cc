@@ -271,6 +271,7 @@ void Splitter::Report() {
   }
   ran_out_of_memory_ = total[PH_MEMORY_LIMIT] > 0;
   LogBooks(absl::StrCat("files=", config_.read_files.size()), total);
+  LogBalance(total);
   if (clock_.steps_back() > 0) {
     spdlog::warn(
         "the time of the packets went back {} times by more than a second: a clock was "

@@ -4,7 +4,9 @@
 #include <sys/socket.h>
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -23,7 +25,7 @@ class Client {
     int ends[2];
     FUZZ_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
     socket_.Reset(ends[0]);
-    server.Adopt(UniqueFd(ends[1]), /*now_ns=*/0);
+    server.Adopt(UniqueFd(ends[1]), /*is_of_host=*/true, /*now_ns=*/0);
   }
 
   // Whether the server still listens.
@@ -85,12 +87,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input(data, size);
   const size_t piece_bytes = input.Byte() + size_t{1};
   int asked = 0;
-  const auto route = [&asked] {
+  const auto answer = [&asked](const HttpArguments&) {
     ++asked;
     return HttpAnswer{.body = std::string(kBody)};
   };
-  absl::StatusOr<std::unique_ptr<HttpConnections>> server =
-      HttpConnections::Make({{"/metrics", route}, {"/healthz", route}}, kPlaces);
+  bool is_ready = false;
+  const auto slow_answer = [&](const HttpArguments& arguments) -> std::optional<HttpAnswer> {
+    if (!std::exchange(is_ready, true)) return std::nullopt;
+    return answer(arguments);
+  };
+  absl::StatusOr<std::unique_ptr<HttpConnections>> server = HttpConnections::Make(
+      {{"/metrics", {answer, /*is_for_all=*/true}},
+       {"/flows", {slow_answer, /*is_for_all=*/false, /*takes_arguments=*/true}}},
+      kPlaces);
   FUZZ_CHECK(server.ok());
   Client client(**server);
   bool listens = true;

@@ -238,7 +238,8 @@ def make_http():
     requests = {
         "metrics": b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
         "two": b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\nHEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
-        "http_1_0": b"GET /healthz HTTP/1.0\r\n\r\n",
+        "flows": b"GET /flows?limit=3&after=%31 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "http_1_0": b"GET /metrics HTTP/1.0\r\n\r\n",
         "post": b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
         "chunked": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         "query": b"GET /metrics?name[]=a&%41=%zz HTTP/1.1\r\nHost: a\r\nCookie: a=b; c\r\n\r\n",

@@ -22,10 +22,10 @@ AT_ONCE = 1000
 ATTACK_S = 8
 
 
-def get(address=("127.0.0.1", METRICS_PORT), path=b"/metrics"):
+def get(address=("127.0.0.1", METRICS_PORT), path=b"/metrics", host=b"host"):
     """(status, body) of one request; fails unless the answer is whole."""
     with socket.create_connection(address, timeout=20) as sock:
-        sock.sendall(b"GET %b HTTP/1.1\r\nHost: host\r\n\r\n" % path)
+        sock.sendall(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path, host))
         answer = b""
         while data := sock.recv(1 << 20):
             answer += data
@@ -220,7 +220,7 @@ class Served(HttpTest):
             for secret in (HOST4, PEER4, HOST6, PEER6, judge.uuid_of(cookie_of(accepted))):
                 self.assertNotIn(secret, text)
         self.assertEqual(self.get(("::1", METRICS_PORT), b"/healthz"), (200, "ok\n"))
-        self.assertEqual(self.get(("::1", METRICS_PORT), b"/")[0], 404)
+        self.assertEqual(self.get(("::1", METRICS_PORT), b"/metrics/")[0], 404)
         self.finish(daemon)
 
     def test_the_end(self):

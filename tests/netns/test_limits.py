@@ -17,6 +17,7 @@ CROWD = os.path.abspath(os.environ.get(
     "CROWD", os.path.join(HERE, "..", "..", "build", "tests", "crowd")))
 CROWD_NETWORK = "10.8.0.0/16"  # as in crowd.c
 PORT = 7200
+BACKLOG = 1 << 17
 FLOWS = 1_000_000
 SECONDS = 100  # in which they are made at the latest
 SCRAPE_WITHIN_S = 5
@@ -29,9 +30,9 @@ class Crowd:
         self._case, self._reset = case, reset
         case.host.ip("route", "add", CROWD_NETWORK, "via", PEER4)
         for setting in ("net.core.somaxconn", "net.ipv4.tcp_max_syn_backlog"):
-            case.host.run("sysctl", "-q", "-w", f"{setting}=65535")
+            case.host.run("sysctl", "-q", "-w", f"{setting}={BACKLOG}")
         with case.host.entered():
-            listener = socket.create_server((HOST4, PORT), backlog=65535)
+            listener = socket.create_server((HOST4, PORT), backlog=BACKLOG)
         case.addCleanup(listener.close)
         if reset:
             self._start("accept", namespace=case.host, stdin=listener)

@@ -70,9 +70,12 @@ const std::map<std::string, std::string> kDefaults = {
     {"eventsocket.mode", "0660"},
     {"eventsocket.serve", ""},
     {"filemode", "0640"},
+    {"flows", "false"},
     {"flowtimeout", "30s"},
     {"health.patience", "10s"},
+    {"http.expose", "metrics"},
     {"interface", ""},
+    {"log.format", "text"},
     {"maxflows", "0"},
     {"maxheadersize", "256"},
     {"maxheap", "8GB"},
@@ -90,6 +93,7 @@ const std::map<std::string, std::string> kDefaults = {
     {"uuid.source", "auto"},
     {"uuids", ""},
     {"uuidwaitduration", "5s"},
+    {"watch", "false"},
     {"write.all", "false"},
 };
 
@@ -121,9 +125,12 @@ TEST_CASE("Every flag reaches its own field and no other", "[config]") {
       {"eventsocket.mode", "666", "0666"},
       {"eventsocket.serve", "/run/serve.sock", "/run/serve.sock"},
       {"filemode", "0777", "0777"},
+      {"flows", "true", "true"},
       {"flowtimeout", "5000ms", "5s"},
       {"health.patience", "60s", "1m0s"},
+      {"http.expose", "all", "all"},
       {"interface", "eth0,eth1", "eth0,eth1"},
+      {"log.format", "json", "json"},
       {"maxflows", "0x96", "150"},
       {"maxheadersize", "1_000", "1000"},
       {"maxheap", "2000MB", "2GB"},
@@ -141,6 +148,7 @@ TEST_CASE("Every flag reaches its own field and no other", "[config]") {
       {"uuid.source", "tcpinfo", "tcpinfo"},
       {"uuids", "events.jsonl", "events.jsonl"},
       {"uuidwaitduration", "1.5s", "1.5s"},
+      {"watch", "t", "true"},
       {"write.all", "1", "true"},
   };
   CHECK(cases.size() == kDefaults.size());
@@ -443,6 +451,7 @@ TEST_CASE("Values that can't work are refused", "[config]") {
       {"-datadir=", "-datadir is empty; \".\" is the current directory"},
       {"-write.all", "-write.all is for capture files: name them with -read"},
       {"-uuids=events", "-uuids is for capture files: name them with -read"},
+      {"-watch", "-watch is for -flows"},
       {"-uuid.source=tcpinfo",
        "-uuid.source=tcpinfo needs -tcpinfo.eventsocket: no flow would be saved without it"},
   };

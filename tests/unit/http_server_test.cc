@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -57,30 +58,49 @@ bool IsClosed(int fd) {
 struct Steps {
   int readings = 0;
   std::string body = "body\n";
+  int questions = 0;
+  bool is_ready = true;
   std::unique_ptr<HttpConnections> connections = Make(8);
   int64_t now_ns = 1000 * kSecond;
 
   std::unique_ptr<HttpConnections> Make(size_t places) {
-    absl::StatusOr<std::unique_ptr<HttpConnections>> made =
-        HttpConnections::Make({{"/metrics",
-                                [this] {
-                                  ++readings;
-                                  return HttpAnswer{MHD_HTTP_OK, body};
-                                }},
-                               {"/broken",
-                                [] {
-                                  return HttpAnswer{MHD_HTTP_SERVICE_UNAVAILABLE, "no\n"};
-                                }}},
-                              places);
+    absl::StatusOr<std::unique_ptr<HttpConnections>> made = HttpConnections::Make(
+        {{"/metrics",
+          {[this](const HttpArguments&) {
+             ++readings;
+             return HttpAnswer{MHD_HTTP_OK, body};
+           },
+           /*is_for_all=*/true}},
+         {"/broken",
+          {[](const HttpArguments&) {
+             return HttpAnswer{MHD_HTTP_SERVICE_UNAVAILABLE, "no\n"};
+           },
+           /*is_for_all=*/true}},
+         {"/flows",
+          {[this](const HttpArguments& arguments) { return Flows(arguments); },
+           /*is_for_all=*/false,
+           /*takes_arguments=*/true}}},
+        places);
     REQUIRE(made.ok());
     return *std::move(made);
   }
 
+  // Takes a while, and tells what it was asked.
+  std::optional<HttpAnswer> Flows(const HttpArguments& arguments) {
+    ++questions;
+    if (!is_ready) return std::nullopt;
+    HttpAnswer answer;
+    for (const auto& [name, value] : arguments) {
+      absl::StrAppend(&answer.body, name, "=", value, ";");
+    }
+    return answer;
+  }
+
   // The client's end.
-  UniqueFd Connect() {
+  UniqueFd Connect(bool is_of_host = true) {
     int ends[2];
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
-    connections->Adopt(UniqueFd(ends[1]), now_ns);
+    connections->Adopt(UniqueFd(ends[1]), is_of_host, now_ns);
     fcntl(ends[0], F_SETFL, 0);
     return UniqueFd(ends[0]);
   }
@@ -254,13 +274,97 @@ TEST_CASE_METHOD(Steps, "Requests that come together share one reading", "[http]
   std::deque<UniqueFd> clients;
   for (int i = 0; i < 5; ++i) {
     clients.push_back(Connect());
-    SendAll(clients.back().get(), kGet);
+    // What nobody asked to be told makes no difference.
+    SendAll(clients.back().get(),
+            absl::StrCat("GET /metrics?x=", i, " HTTP/1.1\r\nHost: x\r\n\r\n"));
   }
   connections->Step(now_ns);
   CHECK(readings == 1);
   body = "newer\n";
   CHECK(absl::EndsWith(Exchange(kGet), "newer\n"));
   for (const UniqueFd& client : clients) CHECK(absl::EndsWith(ReadAll(client.get()), "body\n"));
+}
+
+constexpr char kGetFlows[] = "GET /flows?limit=3&sort=a%20b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+
+TEST_CASE_METHOD(Steps, "Arguments are told, by name", "[http]") {
+  CHECK(absl::EndsWith(Exchange(kGetFlows), "\r\n\r\nlimit=3;sort=a b;"));
+  CHECK(absl::EndsWith(Exchange("GET /flows?a&a=1&b= HTTP/1.1\r\n\r\n"), "a=1;b=;"));
+}
+
+TEST_CASE_METHOD(Steps, "An answer may be awaited, and others don't wait behind", "[http]") {
+  is_ready = false;
+  const UniqueFd one = Connect();
+  const UniqueFd other = Connect();
+  SendAll(one.get(), kGetFlows);
+  SendAll(other.get(), kGetFlows);
+  Step();
+  CHECK(connections->due_ns() <= now_ns + HttpConnections::kAskAgainNs);
+  CHECK(absl::EndsWith(Exchange(kGet), "body\n"));
+  const int before = questions;
+  now_ns += HttpConnections::kAskAgainNs;
+  Step();
+  CHECK(questions > before);
+  CHECK(connections->room() == 6);
+  is_ready = true;
+  now_ns += HttpConnections::kAskAgainNs;
+  Step();
+  CHECK(absl::EndsWith(ReadAll(one.get()), "limit=3;sort=a b;"));
+  CHECK(absl::EndsWith(ReadAll(other.get()), "limit=3;sort=a b;"));
+  CHECK(connections->room() == 8);
+}
+
+TEST_CASE_METHOD(Steps, "Who awaits an answer for too long is closed", "[http]") {
+  is_ready = false;
+  const UniqueFd client = Connect();
+  SendAll(client.get(), kGetFlows);
+  Step();
+  CHECK(connections->room() == 7);
+  now_ns += HttpConnections::kDeadlineNs;
+  Step();
+  CHECK(connections->room() == 8);
+  CHECK(ReadAll(client.get()).empty());
+}
+
+TEST_CASE_METHOD(Steps, "The end does not wait for answers", "[http]") {
+  is_ready = false;
+  const UniqueFd client = Connect();
+  SendAll(client.get(), kGetFlows);
+  Step();
+  connections = nullptr;
+  CHECK(ReadAll(client.get()).empty());
+}
+
+TEST_CASE_METHOD(Steps, "Other hosts, and pages of other names, are not told of flows", "[http]") {
+  const auto status = [this](bool is_of_host, absl::string_view path, absl::string_view host) {
+    const UniqueFd client = Connect(is_of_host);
+    SendAll(client.get(), absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: ", host, "\r\n\r\n"));
+    Step();
+    return ReadAll(client.get()).substr(9, 3);
+  };
+  for (const absl::string_view host :
+       {"localhost", "LocalHost:80", "127.0.0.1", "10.0.0.1:9990", "[::1]", "[::1]:9990"}) {
+    CHECK(status(true, "/flows", host) == "200");
+    CHECK(status(false, "/flows", host) == "403");
+    CHECK(status(false, "/metrics", host) == "200");
+  }
+  for (const absl::string_view host : {"", "example.com", "localhost.example.com", "1.2.3",
+                                       "127.0.0.1.example.com:80", "[::1", "::1", "[localhost]"}) {
+    INFO(host);
+    CHECK(status(true, "/flows", host) == "403");
+    CHECK(status(true, "/metrics", host) == "200");
+  }
+  CHECK(questions == 6);
+}
+
+TEST_CASE_METHOD(Steps, "Browsers are told to take an answer for nothing else", "[http]") {
+  const std::string answer = Exchange(kGet);
+  for (const absl::string_view header :
+       {"X-Content-Type-Options: nosniff\r\n", "Cache-Control: no-store\r\n",
+        "Content-Security-Policy: default-src 'none'; ", "frame-ancestors 'none'"}) {
+    CHECK(absl::StrContains(answer, header));
+  }
+  CHECK_FALSE(absl::StrContains(answer, "Access-Control"));
 }
 
 // The whole server, on loopback.
@@ -276,9 +380,10 @@ struct Served {
     absl::StatusOr<std::unique_ptr<HttpServer>> started =
         HttpServer::Start(*std::move(listener),
                           {{"/metrics",
-                            [] {
-                              return HttpAnswer{MHD_HTTP_OK, "body\n"};
-                            }}},
+                            {[](const HttpArguments&) {
+                               return HttpAnswer{MHD_HTTP_OK, "body\n"};
+                             },
+                             /*is_for_all=*/true}}},
                           heartbeat);
     REQUIRE(started.ok());
     return *std::move(started);

@@ -7,9 +7,11 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "tests/support/catch.h"
 #include "user/base/unique_fd.h"
+#include "user/service/history.h"
 
 namespace packet_headers::testing {
 namespace {
@@ -48,6 +50,33 @@ TEST_CASE("Progress rounds without a fourth digit", "[progress]") {
   CHECK(FormatProgress(99'960, 0, 0, 0) == "100 kB");
   CHECK(FormatProgress(999'499, 0, 0, 0) == "999 kB");
   CHECK(FormatProgress(999'500, 0, 0, 0) == "1.00 MB");
+}
+
+TEST_CASE("A line of the daemon tells the rate since the line before", "[progress]") {
+  const Sample before = {.time_ns = 7 * kSecond, .packets_seen = 1000};
+  Sample now = {.time_ns = 9 * kSecond,
+                .packets_seen = 17'100,
+                .packets_saved = 16'000,
+                .packets_lost = 3,
+                .flows_open = 39,
+                .memory_bytes = 3'560'000};
+  CHECK(FormatSample(before, now) ==
+        "39 flows  8.05 k packets/s  saved 16.0 k  lost 3  memory 3.56 MB");
+  CHECK(FormatSample(now, now) == "39 flows  0 packets/s  saved 16.0 k  lost 3  memory 3.56 MB");
+  now = {kSecond, UINT64_MAX, UINT64_MAX, UINT64_MAX, 0, INT64_MAX, INT64_MAX};
+  CHECK(FormatSample({}, now).size() < 80);
+}
+
+TEST_CASE("Of the history the last samples are kept", "[progress]") {
+  History history;
+  CHECK(history.Add({.time_ns = 1}).time_ns == 1);
+  for (int64_t time_ns = 2; time_ns <= 200; ++time_ns) {
+    CHECK(history.Add({.time_ns = time_ns}).time_ns == time_ns - 1);
+  }
+  const std::vector<Sample> kept = history.Get();
+  CHECK(kept.size() == History::kMost);
+  CHECK(kept.front().time_ns == 200 - static_cast<int64_t>(History::kMost) + 1);
+  CHECK(kept.back().time_ns == 200);
 }
 
 TEST_CASE("The longest progress fits a line of 80 columns", "[progress]") {

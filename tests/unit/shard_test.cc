@@ -197,6 +197,12 @@ void RunShards(bool stream, Naming naming) {
         looks += flows >= 0 && publisher.stats().files_failed == 0 && publisher.waiting() < 10'000;
         looks += budget.used_bytes() >= 0;
       });
+      const Repeating surveyor([&](uint64_t turn) {
+        FlowSurvey& survey = shards[turn % kShards].survey();
+        looks += survey.Take().has_value();
+        survey.Ask({.order = static_cast<FlowQuery::Order>(turn % 3), .most = 5});
+        looks += !publisher.recent_files().Get().empty();
+      });
       const Repeating watcher([&](uint64_t turn) {
         auto addresses = std::make_shared<LocalAddresses>();
         addresses->insert(MappedAddress{static_cast<uint8_t>(turn)});

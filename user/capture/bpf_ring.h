@@ -25,6 +25,10 @@ class BpfRing : public RecordSource {
   void Wait(absl::Duration most) override;
   size_t Drain(size_t most, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) override;
 
+  int64_t FillPpm() const override {
+    return used_bytes() * 1'000'000 / static_cast<int64_t>(bytes_);
+  }
+
   int map_fd() const { return map_.get(); }
 
   // Bytes that wait to be drained, those of unfinished records included. Any thread.

@@ -79,6 +79,7 @@ class PcapCapture : public CaptureEngine, private RecordSource, private KernelFl
   // The thread of the shard.
   void Wait(absl::Duration most) override;
   size_t Drain(size_t most, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) override;
+  int64_t FillPpm() const override { return BufferUsedBytes(0) * 1'000'000 / buffer_bytes_; }
   std::vector<FlowOwner> TakeOwners() override { return std::exchange(late_owners_, {}); }
   void Settle(const ph_flow_key&, bool) override {}
   void Unsettle(const ph_flow_key&) override {}

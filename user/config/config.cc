@@ -243,7 +243,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(
 std::string Usage() {
   std::string out =
       "Usage: packet-headers [-flag=value ...]\n"
-      "       packet-headers -read FILE... [-flag=value ...]\n\n";
+      "       packet-headers -read FILE... [-flag=value ...]\n"
+      "       packet-headers -flows [-watch]\n\n";
   AppendWrapped(
       "Saves the headers of every TCP packet of this host, or of capture files, one pcap file for "
       "each flow.",
@@ -306,6 +307,12 @@ absl::Status Validate(const Config& config) {
   if ((config.anonymize_ip == AnonymizeIp::kCryptopan) == config.anonymize_key_file.empty()) {
     return absl::InvalidArgumentError(
         "-anonymize.ip=cryptopan and -anonymize.keyfile need each other");
+  }
+  if (config.watch && !config.show_flows) {
+    return absl::InvalidArgumentError("-watch is for -flows");
+  }
+  if (config.show_flows && !config.read_files.empty()) {
+    return absl::InvalidArgumentError("-flows and -read exclude each other: a daemon is asked");
   }
   return config.read_files.empty() ? ValidateLive(config) : ValidateOffline(config);
 }

@@ -22,6 +22,8 @@ enum class CaptureEngineChoice { kAuto, kBpf, kPcap };
 enum class CaptureHook { kAuto, kXdp, kTcx, kClsact };
 enum class Compress { kNone, kGzip, kZstd };
 enum class Durability { kSync, kRename };
+enum class HttpExpose { kMetrics, kAll };
+enum class LogFormat { kText, kJson };
 enum class SandboxMode { kRequire, kAuto, kOff };
 enum class UuidSource { kAuto, kTcpinfo, kSocket };
 
@@ -40,9 +42,11 @@ struct Config {
   std::string event_socket_serve;    // empty = none
   int64_t file_mode = 0640;
   absl::Duration flow_timeout = absl::Seconds(30);
+  HttpExpose http_expose = HttpExpose::kMetrics;
   std::vector<std::string> interfaces;  // each once; none = all that are up
-  int64_t max_flows = 0;                // 0 = no limit
-  int64_t max_header_size = 256;        // bytes of a packet, from its first header on
+  LogFormat log_format = LogFormat::kText;
+  int64_t max_flows = 0;          // 0 = no limit
+  int64_t max_header_size = 256;  // bytes of a packet, from its first header on
   int64_t max_heap_bytes = 8'000'000'000;
   int64_t max_idle_ram_bytes = 3'000'000'000;
   std::string metrics_address = ":9990";
@@ -52,6 +56,7 @@ struct Config {
   SandboxMode sandbox = SandboxMode::kAuto;
   bool sandbox_selftest = false;
   absl::Duration sigterm_wait = absl::Seconds(1);
+  bool show_flows = false;  // of the daemon at metrics_address, instead of capturing
   bool stream = false;
   absl::Duration thread_patience = absl::Seconds(10);
   std::string tcpinfo_event_socket;  // empty = none
@@ -60,6 +65,7 @@ struct Config {
   UuidSource uuid_source = UuidSource::kAuto;
   std::string uuids_file;  // empty = none
   absl::Duration uuid_wait_duration = absl::Seconds(5);
+  bool watch = false;  // goes on showing flows
   bool write_all = false;
 };
 

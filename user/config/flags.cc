@@ -46,6 +46,16 @@ constexpr EnumValue<Durability> kDurabilityValues[] = {
     {"rename", Durability::kRename},
 };
 
+constexpr EnumValue<HttpExpose> kHttpExposeValues[] = {
+    {"metrics", HttpExpose::kMetrics},
+    {"all", HttpExpose::kAll},
+};
+
+constexpr EnumValue<LogFormat> kLogFormatValues[] = {
+    {"text", LogFormat::kText},
+    {"json", LogFormat::kJson},
+};
+
 constexpr EnumValue<SandboxMode> kSandboxValues[] = {
     {"require", SandboxMode::kRequire},
     {"auto", SandboxMode::kAuto},
@@ -207,6 +217,7 @@ constexpr absl::string_view kFiles = "What is written";
 constexpr absl::string_view kNames = "How flows are named";
 constexpr absl::string_view kLimits = "Limits and sizes";
 constexpr absl::string_view kService = "The service";
+constexpr absl::string_view kLook = "Looking at a running daemon";
 
 constexpr bool kCommon = true;
 
@@ -296,7 +307,16 @@ constexpr Flag kFlags[] = {
      "libpcap has one."},
 
     {"prometheusx.listen-address", kService, kAddress<&Config::metrics_address>,
-     "Where to serve /metrics, /healthz and /readyz over HTTP.", kCommon},
+     "Where to serve a status page (/), /flows, /metrics, /healthz and /readyz over HTTP.",
+     kCommon},
+    {"http.expose", kService, kEnum<&Config::http_expose, kHttpExposeValues>,
+     "What other hosts are served there: metrics, which are /metrics, /healthz and /readyz; or "
+     "all, which shows everybody who can connect the addresses of all flows. This host is served "
+     "all "
+     "of it."},
+    {"log.format", kService, kEnum<&Config::log_format, kLogFormatValues>,
+     "How log lines are written to stderr: text, or json, one object a line. With text a terminal "
+     "also shows a line of what is going on."},
     {"health.patience", kService, kDuration<&Config::thread_patience>,
      "A thread that shows no sign of life for this long has stopped: /healthz says so, and "
      "systemd's watchdog is left to bite. The thread that writes files has six times as long, for "
@@ -311,6 +331,12 @@ constexpr Flag kFlags[] = {
      "Let each thread try what the sandbox forbids, log whether it was refused, and go on."},
     {"sigtermwait", kService, kDuration<&Config::sigterm_wait>,
      "How long to go on capturing after SIGTERM or Ctrl-C before the flows are saved."},
+
+    {"flows", kLook, kBool<&Config::show_flows>,
+     "Print the flows that a running daemon is capturing, instead of capturing. It is asked at "
+     "-prometheusx.listen-address. Needs no privilege."},
+    {"watch", kLook, kBool<&Config::watch>,
+     "Go on printing, every two seconds, the flows with the most bytes."},
 };
 
 }  // namespace

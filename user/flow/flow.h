@@ -92,7 +92,7 @@ struct Flow : FlowEntry {
   // Whether the local socket is at its end, whatever may be forged.
   bool closed_by_host() const { return reset_by_host || (fin[PH_INGRESS] && fin[PH_EGRESS]); }
 
-  uint64_t id = 0;
+  uint64_t id = 0;       // of a capturing flow: higher than those of the shard that began before
   int64_t first_ns = 0;  // monotonic time of the first packet
   int64_t last_ns = 0;   // and of the latest
   int64_t first_wall_ns = 0;
@@ -101,6 +101,7 @@ struct Flow : FlowEntry {
   ChunkList records;     // in pcap format
   PacketCounts packets;  // in `records` and in what was streamed to the file before
   uint32_t packet_count = 0;
+  uint64_t wire_bytes = 0;  // of its packets as the hooks saw them
   LinkType link_type = LinkType::kEthernet;
   bool fin[PH_DIRECTIONS] = {};
   bool reset = false;

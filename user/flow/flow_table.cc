@@ -371,7 +371,6 @@ void FlowTable::OnEnded(EndedFlow& flow, const Packet& packet) {
 std::unique_ptr<Flow> FlowTable::NewFlow(const Packet& packet) {
   if (budget_.nearly_exhausted() || !budget_.TryReserve(flow_bytes_)) return nullptr;
   auto flow = std::make_unique<Flow>(packet.key, packet.record->flow_hash, FlowState::kEmbryonic);
-  flow->id = next_id_++;
   flow->first_ns = flow->last_ns = packet.time_ns();
   flow->first_wall_ns = flow->first_ns + wall_offset_ns_;
   flow->wall_offset_ns = wall_offset_ns_ - suspended_ns_;
@@ -429,6 +428,7 @@ bool FlowTable::Promote(Flow& flow, uint64_t cookie) {
   if (options_.naming != Naming::kOwn) Bump(stats_.unnamed);
   Bump(stats_.captures_started);
   flow.state = FlowState::kCapturing;
+  flow.id = ++next_id_;
   capturing_.PushBack(flow);
   timers_.Schedule(flow, DeadlineOf(flow));
   TakeName(flow);
@@ -483,6 +483,7 @@ FlowTable::Kept FlowTable::Append(Flow& flow, const Packet& packet) {
   }
   flow.packets.Add(record.ifindex, record.direction);
   ++flow.packet_count;
+  flow.wire_bytes += record.wire_len;
   flow.last_ns = std::max(flow.last_ns, packet.time_ns());
   flow.syns.Note(packet);
   flow.fin[record.direction] |= packet.Is(PH_TCP_FIN);
@@ -499,6 +500,8 @@ void FlowTable::MergeSuccessor(Flow& flow) {
   if (flow.successor == nullptr) return;
   flow.records.Splice(std::move(flow.successor->records));
   flow.packets.Add(flow.successor->packets);
+  flow.packet_count += flow.successor->packet_count;
+  flow.wire_bytes += flow.successor->wire_bytes;
   flow.successor = nullptr;
   budget_.Release(flow_bytes_);
 }
@@ -515,6 +518,7 @@ void FlowTable::Submit(Flow& flow, bool last) {
   job.last = last;
   if (last) {
     job.packets = std::move(flow.packets);
+    job.ended_ns = latest_ns_;
   } else if (job.first) {
     flow.has_file = true;
     budget_.Reserve(open_file_bytes_);
@@ -541,6 +545,8 @@ void FlowTable::Finish(Flow& flow, Afterwards afterwards, ph_counter later_reaso
   if (IsWaitingForName(flow)) Bump(stats_.unnamed, int64_t{-1});
   limit_.Leave();
   Bump(stats_.captures_finished);
+  stats_.duration_ns.Add(flow.last_ns - flow.first_ns);
+  stats_.packets.Add(flow.packet_count);
   Retire(flow, later_reason, afterwards);
 }
 
@@ -577,6 +583,7 @@ void FlowTable::Settle(EndedFlow& flow, int64_t now_ns) {
 }
 
 void FlowTable::Remove(FlowEntry& entry) {
+  if (walk_ == &entry) walk_ = capturing_.Next(entry);
   entries_.erase(&entry);
   Bump(CountOf(stats_, entry.state), int64_t{-1});
   if (entry.state == FlowState::kEnded) {
@@ -659,6 +666,20 @@ void FlowTable::FlushStreams() {
     Flow& flow = static_cast<Flow&>(node);
     if (!flow.records.empty() && !IsWaitingForName(flow)) Submit(flow, /*last=*/false);
   });
+}
+
+bool FlowTable::WalkOn(size_t most, absl::FunctionRef<bool(const Flow&)> use) {
+  for (; walk_ != nullptr && most > 0; --most) {
+    const Flow& flow = *static_cast<const Flow*>(walk_);
+    walk_ = capturing_.Next(flow);
+    if (!use(flow)) break;
+  }
+  return walk_ != nullptr;
+}
+
+std::string FlowTable::UuidOf(const Flow& flow) const {
+  if (flow.name != nullptr) return flow.name->uuid;
+  return IsWaitingForName(flow) ? "" : options_.name_flow(flow);
 }
 
 void FlowTable::OnJobDone(FileJob job) {

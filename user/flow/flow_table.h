@@ -10,6 +10,8 @@
 #include <string>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
+#include "user/base/histogram.h"
 #include "user/flow/announcements.h"
 #include "user/flow/books.h"
 #include "user/flow/flow.h"
@@ -106,6 +108,14 @@ class KernelFlows {
   virtual void Unsettle(const ph_flow_key& key) = 0;
 };
 
+// Of seconds and their parts, in ns.
+inline constexpr int64_t kFlowDurationBounds[] = {
+    1'000'000,       10'000'000,      100'000'000,       1'000'000'000,    2'000'000'000,
+    5'000'000'000,   10'000'000'000,  30'000'000'000,    60'000'000'000,   120'000'000'000,
+    300'000'000'000, 600'000'000'000, 1'800'000'000'000, 3'600'000'000'000};
+inline constexpr int64_t kFlowPacketsBounds[] = {
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1'000, 2'000, 5'000, 10'000, 50'000, 100'000, 1'000'000};
+
 // Written by the shard's thread, read by any.
 struct FlowStats {
   std::atomic<int64_t> embryonic{0};
@@ -121,6 +131,9 @@ struct FlowStats {
   std::atomic<uint64_t> expired{0};            // timers that ended a flow
   std::atomic<int64_t> mapped_bytes{0};        // of slabs
   std::atomic<int64_t> idle_bytes{0};          // of slabs that wait for reuse
+  // Of flows whose capture is over: first to last packet, and how many.
+  Histogram duration_ns{kFlowDurationBounds};
+  Histogram packets{kFlowPacketsBounds};
 };
 
 // No thread, no clock, no file: one thread calls it, times are arguments (CLOCK_MONOTONIC in ns),
@@ -167,6 +180,15 @@ class FlowTable {
 
   // Hands over every flow that has an owner and drops the others. Jobs may still come back.
   void FinishAll();
+
+  // Looks at the capturing flows, oldest first, in any number of turns: each calls `use` with the
+  // next ones until it returns false, `most` were looked at or no more are left. Whether some are
+  // left. Between the turns flows come and go.
+  void BeginWalk() { walk_ = capturing_.front(); }
+  bool WalkOn(size_t most, absl::FunctionRef<bool(const Flow&)> use);
+
+  // The UUID of a capturing flow; empty while it waits for one.
+  std::string UuidOf(const Flow& flow) const;
 
   // Submitted jobs that have not come back.
   int64_t jobs_outstanding() const { return jobs_outstanding_; }
@@ -280,6 +302,7 @@ class FlowTable {
   IntrusiveList<AgeNode> ended_timed_;                              // with a timer
   IntrusiveList<AgeNode> ended_strays_;                             // never owned
   absl::flat_hash_set<FlowEntry*, EntryHash, EntryEqual> entries_;  // owned
+  AgeNode* walk_ = nullptr;  // the capturing flow that WalkOn() looks at next
   int64_t embryonic_bytes_ = 0;
   int64_t jobs_outstanding_ = 0;
   uint64_t next_id_;

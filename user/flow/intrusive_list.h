@@ -36,6 +36,12 @@ class IntrusiveList {
   // Null when the list is empty.
   Node* front() const { return empty() ? nullptr : static_cast<Node*>(sentinel_.next_); }
 
+  // The one behind `node`, which is in this list. Null behind the last.
+  Node* Next(const Node& node) const {
+    ListNode* next = static_cast<const ListNode&>(node).next_;
+    return next == &sentinel_ ? nullptr : static_cast<Node*>(next);
+  }
+
   // Takes `node` out of the list that it is in.
   void PushBack(Node& node) {
     ListNode& link = node;

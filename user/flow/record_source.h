@@ -40,6 +40,9 @@ class RecordSource {
   // were used; returns how many. They are valid during the call.
   virtual size_t Drain(size_t most, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) = 0;
 
+  // How full its buffer is, or was at the last drain, in millionths.
+  virtual int64_t FillPpm() const { return 0; }
+
   // Owners that became known since the last call, of flows whose records so far told none.
   virtual std::vector<FlowOwner> TakeOwners() { return {}; }
 };

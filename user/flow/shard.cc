@@ -52,6 +52,16 @@ void Shard::Finish() {
   if (thread_.joinable()) thread_.join();
 }
 
+void Shard::Use(absl::Span<const RecordBytes> records) {
+  // One reading of the clock for all of them, and their first one tells the longest delay.
+  const RecordBytes& first = records.front();
+  if (first.size >= sizeof(ph_header_record)) {
+    const auto* record = static_cast<const ph_header_record*>(first.data);
+    capture_delay_.Add(MonotonicNow() - static_cast<int64_t>(record->time_ns), records.size());
+  }
+  table_.OnRecords(records);
+}
+
 void Shard::Run() {
   const auto take_announcements = [this] {
     for (KeyedAnnouncement& announcement : inbox_.Take()) {
@@ -59,8 +69,9 @@ void Shard::Run() {
     }
   };
   const auto drain = [this] {
-    const size_t records = source_.Drain(
-        kMostInDrain, [this](absl::Span<const RecordBytes> some) { table_.OnRecords(some); });
+    ring_fill_.Add(source_.FillPpm());
+    const size_t records =
+        source_.Drain(kMostInDrain, [this](absl::Span<const RecordBytes> some) { Use(some); });
     for (const FlowOwner& owner : source_.TakeOwners()) table_.OnOwner(owner);
     return records;
   };
@@ -89,7 +100,9 @@ void Shard::Run() {
     const absl::Duration next = records > kManyRecords  ? wait / 2
                                 : records < kFewRecords ? wait * 2
                                                         : wait;
+    const bool is_asked = survey_.Step(table_);
     wait = records == kMostInDrain ? absl::ZeroDuration()
+           : is_asked              ? kShortestWait
                                    : std::clamp(next, kShortestWait, kLongestWait);
   }
   while (drain() > 0) heartbeat_.Beat();

@@ -12,16 +12,22 @@
 #include <utility>
 
 #include "user/base/heartbeat.h"
+#include "user/base/histogram.h"
 #include "user/flow/books.h"
+#include "user/flow/flow_survey.h"
 #include "user/flow/flow_table.h"
 #include "user/flow/inbox.h"
-#include "user/flow/latency_histogram.h"
 #include "user/flow/local_addresses.h"
 #include "user/flow/record_source.h"
 #include "user/output/memory_budget.h"
 #include "user/output/publisher.h"
 
 namespace packet_headers {
+
+inline constexpr auto kTimerLatencyBounds = DoubledBounds<20>(1000);     // from 1 us to 0.5 s
+inline constexpr auto kCaptureDelayBounds = DoubledBounds<17>(100'000);  // from 0.1 ms to 6.6 s
+inline constexpr int64_t kRingFillBounds[] = {0,       10'000,  50'000,  100'000,  250'000,
+                                              500'000, 750'000, 900'000, 1'000'000};
 
 class Shard {
  public:
@@ -49,18 +55,28 @@ class Shard {
     local_addresses_ = std::move(addresses);
   }
 
+  // Any thread. What answers is in survey() soon.
+  FlowSurvey& survey() { return survey_; }
+
   // Any thread. As Books has it.
   void KeepBooksOf(std::shared_ptr<const Ifindexes> kept) { books_.KeepOnly(std::move(kept)); }
 
   // Any thread.
   const Books& books() const { return books_; }
   const FlowStats& stats() const { return stats_; }
+  const Histogram& flow_duration() const { return stats_.duration_ns; }
+  const Histogram& flow_packets() const { return stats_.packets; }
   // Of looking through the timers.
-  const LatencyHistogram& timer_latency() const { return timer_latency_; }
+  const Histogram& timer_latency() const { return timer_latency_; }
+  // Of packets, from their hook until their headers were buffered, in ns.
+  const Histogram& capture_delay() const { return capture_delay_; }
+  // Of the buffer that the source drains, in millionths, at each drain.
+  const Histogram& ring_fill() const { return ring_fill_; }
   const Heartbeat& heartbeat() const { return heartbeat_; }
 
  private:
   void Run();
+  void Use(absl::Span<const RecordBytes> records);
   std::shared_ptr<const LocalAddresses> local_addresses() {
     const std::scoped_lock lock(local_addresses_mutex_);
     return local_addresses_;
@@ -70,7 +86,10 @@ class Shard {
   RecordSource& source_;
   Books books_;
   FlowStats stats_;
-  LatencyHistogram timer_latency_;
+  Histogram timer_latency_{kTimerLatencyBounds};
+  Histogram capture_delay_{kCaptureDelayBounds};
+  Histogram ring_fill_{kRingFillBounds};
+  FlowSurvey survey_;
   FileJobQueue done_;
   Inbox inbox_;
   Heartbeat heartbeat_;

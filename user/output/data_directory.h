@@ -67,6 +67,9 @@ class HiddenFile {
   // overwritten. Sets `*name_was_taken` in the latter case.
   absl::Status Publish(bool* name_was_taken);
 
+  // Beneath the data directory, once it is published.
+  std::string published_path() const;
+
   // Takes the place of `other` in one step. From then on `other` stands for it.
   absl::Status ReplaceHidden(const HiddenFile& other);
 
@@ -94,6 +97,7 @@ class HiddenFile {
   const std::string uuid_;
   const std::string extension_;
   std::string hidden_name_;  // empty: there is none any more
+  int number_ = 0;           // in the published name
   bool is_kept_ = false;     // whatever becomes of this object
   UniqueFd fd_;
 };

@@ -30,6 +30,7 @@ struct FileJob {
   bool first = true;             // nothing of the file went before
   bool last = true;              // the file is complete with these
   PacketCounts packets;          // in the whole file; counts only in the last job
+  int64_t ended_ns = 0;          // likewise: monotonic time of the flow's end
   FileJobQueue* done = nullptr;  // where the job goes afterwards; outlives it
   bool saved = false;            // set by the publisher: the file is safe under its name
 };

@@ -36,6 +36,14 @@ class PacketCounts {
     }
   }
 
+  uint64_t total() const {
+    uint64_t packets = 0;
+    for (const OfInterface& interface : interfaces_) {
+      for (const uint32_t of_direction : interface.packets) packets += of_direction;
+    }
+    return packets;
+  }
+
   const auto& interfaces() const { return interfaces_; }
 
  private:

@@ -300,6 +300,10 @@ void Publisher::Return(FlowFile& file, bool saved) {
   }
   if (job.last && saved) {
     ++stats_.files_published;
+    const int64_t now_ns = MonotonicNow();
+    stats_.latency_ns.Add(now_ns - job.ended_ns);
+    recent_files_.Add({file.hidden->published_path(), file.bytes + file.last_job.stored_bytes,
+                       job.packets.total(), now_ns});
   } else if (job.last) {
     ++stats_.files_failed;
     ++stats_.failed_by_stage[static_cast<size_t>(file.stage)];

@@ -16,10 +16,12 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "user/base/heartbeat.h"
+#include "user/base/histogram.h"
 #include "user/base/paced_log.h"
 #include "user/output/compressor.h"
 #include "user/output/data_directory.h"
 #include "user/output/file_job.h"
+#include "user/output/recent_files.h"
 #include "user/output/salvage.h"
 
 namespace packet_headers {
@@ -47,6 +49,8 @@ inline constexpr size_t kFileStages = 5;
 inline constexpr std::array<absl::string_view, kFileStages> kFileStageNames = {
     "mkdir", "fileopen", "writepartial", "streaming", "writefinal"};
 
+inline constexpr auto kPublishLatencyBounds = DoubledBounds<19>(1'000'000);  // from 1 ms to 262 s
+
 // Written by the publisher's thread, read by any.
 struct PublisherStats {
   std::atomic<uint64_t> files_published{0};
@@ -54,9 +58,10 @@ struct PublisherStats {
   std::atomic<uint64_t> files_failed{0};
   std::array<std::atomic<uint64_t>, kFileStages> failed_by_stage{};  // their sum is files_failed
   std::array<std::atomic<uint64_t>, kFileStages> errors_by_stage{};  // also those made good later
-  std::atomic<uint64_t> times_raised{0};   // records whose time would have gone back
-  std::atomic<uint64_t> bytes_written{0};  // of records, before compression
-  std::atomic<uint64_t> bytes_stored{0};   // of files, as they went to the disk
+  std::atomic<uint64_t> times_raised{0};        // records whose time would have gone back
+  std::atomic<uint64_t> bytes_written{0};       // of records, before compression
+  std::atomic<uint64_t> bytes_stored{0};        // of files, as they went to the disk
+  Histogram latency_ns{kPublishLatencyBounds};  // from a flow's end to its file's name
 };
 
 // How a publisher deals with what fails.
@@ -93,6 +98,7 @@ class Publisher {
   size_t waiting() const { return jobs_.size() + held_jobs_; }
   const Heartbeat& heartbeat() const { return heartbeat_; }
   const PublisherStats& stats() const { return stats_; }
+  const RecentFiles& recent_files() const { return recent_files_; }
   const SalvageStats& salvage_stats() const { return salvage_.stats(); }
 
  private:
@@ -150,6 +156,7 @@ class Publisher {
   std::atomic<size_t> held_jobs_{0};  // in files_
   std::atomic<int64_t> stop_retrying_ns_{FileJobQueue::kNever};
   PublisherStats stats_;
+  RecentFiles recent_files_;
   Heartbeat heartbeat_{"publisher"};
   // The thread's.
   std::string piece_;  // of the file that is being written

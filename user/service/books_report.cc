@@ -6,7 +6,22 @@
 namespace packet_headers {
 namespace {
 
-#define PH_REASON(enumerator, name, meaning) {enumerator, #name},
+constexpr bool IsLoss(ph_counter counter) {
+  switch (counter) {
+    case PH_SHED_SYN:
+    case PH_SHED_STRAY:
+    case PH_RING_FULL:
+    case PH_BAD_RECORD:
+    case PH_EVICTED:
+    case PH_MEMORY_LIMIT:
+    case PH_WRITE_ERROR:
+      return true;
+    default:
+      return false;
+  }
+}
+
+#define PH_REASON(enumerator, name, meaning) {enumerator, #name, meaning, IsLoss(enumerator)},
 constexpr Reason kReasons[] = {PH_KERNEL_REASONS(PH_REASON) PH_USER_REASONS(PH_REASON)};
 #undef PH_REASON
 
@@ -20,6 +35,12 @@ int64_t Unaccounted(const CounterArray& counters) {
   return left;
 }
 
+uint64_t Lost(const CounterArray& counters) {
+  uint64_t lost = 0;
+  for (const Reason& reason : kReasons) lost += reason.is_loss ? counters[reason.counter] : 0;
+  return lost;
+}
+
 void LogBooks(const std::string& whose, const CounterArray& counters) {
   std::string line =
       absl::StrCat("books: ", whose, " seen=", counters[PH_SEEN], " saved=", counters[PH_SAVED]);
@@ -30,6 +51,19 @@ void LogBooks(const std::string& whose, const CounterArray& counters) {
   const int64_t unaccounted = Unaccounted(counters);
   absl::StrAppend(&line, " unaccounted=", unaccounted);
   spdlog::log(unaccounted == 0 ? spdlog::level::info : spdlog::level::err, "{}", line);
+}
+
+void LogBalance(const CounterArray& total) {
+  const uint64_t seen = total[PH_SEEN];
+  const uint64_t saved = total[PH_SAVED];
+  const int64_t unaccounted = Unaccounted(total);
+  if (unaccounted == 0) {
+    spdlog::info("the books close: {} packets seen = {} saved + {} not saved, of which {} are lost",
+                 seen, saved, seen - saved, Lost(total));
+  } else {
+    spdlog::error("the books do not close: of {} packets seen {} are not accounted for", seen,
+                  unaccounted);
+  }
 }
 
 void LogFiles(const PublisherStats& stats) {

@@ -16,6 +16,8 @@ namespace packet_headers {
 struct Reason {
   ph_counter counter;
   const char* name;
+  const char* meaning;
+  bool is_loss;  // of what was to be saved, else there was nothing to save or it was not to be
 };
 
 // Why packets were not saved, of the kernel and of user space.
@@ -25,9 +27,15 @@ absl::Span<const Reason> Reasons();
 // daemon runs they are those that wait in rings, flows and files.
 int64_t Unaccounted(const CounterArray& counters);
 
+// Packets that were to be saved and are not.
+uint64_t Lost(const CounterArray& counters);
+
 // Logs the books of `whose`, without the reasons that hold none. What is not accounted for is an
 // error.
 void LogBooks(const std::string& whose, const CounterArray& counters);
+
+// Logs whether all books together close, in a sentence.
+void LogBalance(const CounterArray& total);
 
 // Logs how many files were saved. That some were not is an error.
 void LogFiles(const PublisherStats& stats);

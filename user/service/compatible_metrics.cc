@@ -7,12 +7,10 @@
 #include <utility>
 
 #include "packet_headers/counters.h"
-#include "user/flow/latency_histogram.h"
 
 namespace packet_headers {
 namespace {
 
-using prometheus::ClientMetric;
 using prometheus::MetricType;
 
 // Packets under any of the counters, at all interfaces.
@@ -59,22 +57,6 @@ void AddSavers(const Observed& observed, Scrape& scrape) {
       .Add(SumOf(shards, &FlowStats::ended), {{"state", "discardingpackets"}});
 }
 
-ClientMetric::Histogram TimerLatency(const Shards& shards) {
-  ClientMetric::Histogram histogram;
-  uint64_t sum_ns = 0;
-  for (size_t bucket = 0; bucket <= LatencyHistogram::kBounds; ++bucket) {
-    for (const auto& shard : shards)
-      histogram.sample_count += shard->timer_latency().bucket(bucket);
-    // The last one has no bound: it is the count of all.
-    if (bucket == LatencyHistogram::kBounds) break;
-    histogram.bucket.push_back(
-        {histogram.sample_count, static_cast<double>(LatencyHistogram::BoundNs(bucket)) / 1e9});
-  }
-  for (const auto& shard : shards) sum_ns += shard->timer_latency().sum_ns();
-  histogram.sample_sum = static_cast<double>(sum_ns) / 1e9;
-  return histogram;
-}
-
 void AddDemuxer(const Observed& observed, const BooksByName& books, Scrape& scrape) {
   const Shards& shards = observed.shards;
   scrape
@@ -86,7 +68,7 @@ void AddDemuxer(const Observed& observed, const BooksByName& books, Scrape& scra
   scrape
       .Family("pcap_demuxer_gc_latency_seconds", MetricType::Histogram,
               "How long has each GC call taken, and how many GC calls have there been.")
-      .Add(TimerLatency(shards));
+      .Add(EachOf(shards, &Shard::timer_latency), 1e9);
   scrape
       .Family("pcap_demuxer_uuids_total", MetricType::Counter,
               "How many UUIDs has the demuxer been told about. Should match "

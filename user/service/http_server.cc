@@ -69,9 +69,10 @@ void HttpServer::Run() {
 
 void HttpServer::Accept(int64_t now_ns) {
   while (connections_->room() > 0) {
-    UniqueFd socket = listener_->Accept();
+    bool is_of_host = false;
+    UniqueFd socket = listener_->Accept(is_of_host);
     if (socket.valid()) {
-      connections_->Adopt(std::move(socket), now_ns);
+      connections_->Adopt(std::move(socket), is_of_host, now_ns);
       continue;
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;

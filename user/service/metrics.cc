@@ -29,6 +29,7 @@ class Collector {
     AddBooks(books, scrape);
     AddFlows(scrape);
     AddFiles(scrape);
+    AddDistributions(scrape);
     AddKernel(scrape);
     AddEvents(scrape);
     AddThreads(scrape);
@@ -150,6 +151,30 @@ class Collector {
         .Family("packet_headers_files_waiting", MetricType::Gauge,
                 "Files, or parts of them, that wait to be written.")
         .Add(observed_.publisher.waiting());
+  }
+
+  void AddDistributions(Scrape& scrape) const {
+    const Shards& shards = observed_.shards;
+    scrape
+        .Family("packet_headers_capture_delay_seconds", MetricType::Histogram,
+                "From a packet's hook until its headers are buffered in user space.")
+        .Add(EachOf(shards, &Shard::capture_delay), 1e9);
+    scrape
+        .Family("packet_headers_ring_fill_ratio", MetricType::Histogram,
+                "How full a shard's ring is when it is drained.")
+        .Add(EachOf(shards, &Shard::ring_fill), 1e6);
+    scrape
+        .Family("packet_headers_publish_latency_seconds", MetricType::Histogram,
+                "From the end of a flow until its file has its name.")
+        .Add({&observed_.publisher.stats().latency_ns}, 1e9);
+    scrape
+        .Family("packet_headers_flow_duration_seconds", MetricType::Histogram,
+                "From the first to the last packet of flows whose capture is over.")
+        .Add(EachOf(shards, &Shard::flow_duration), 1e9);
+    scrape
+        .Family("packet_headers_flow_packets", MetricType::Histogram,
+                "Packets kept of flows whose capture is over.")
+        .Add(EachOf(shards, &Shard::flow_packets), 1);
   }
 
   void AddSandbox(Scrape& scrape) const {

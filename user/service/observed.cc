@@ -12,6 +12,25 @@ BooksByName ReadBooks(const Observed& observed) {
   return observed.interfaces.Join(user);
 }
 
+std::vector<const Histogram*> EachOf(const Shards& shards,
+                                     const Histogram& (Shard::*histogram)() const) {
+  std::vector<const Histogram*> histograms;
+  for (const auto& shard : shards) histograms.push_back(&(*shard.*histogram)());
+  return histograms;
+}
+
+CounterArray TotalOf(const BooksByName& books) {
+  CounterArray total = {};
+  for (const auto& [name, directions] : books) {
+    for (const CounterArray& counters : directions) {
+      for (size_t counter = 0; counter < counters.size(); ++counter) {
+        total[counter] += counters[counter];
+      }
+    }
+  }
+  return total;
+}
+
 void LogBooks(const BooksByName& books) {
   for (const auto& [name, directions] : books) {
     for (int direction = 0; direction < PH_DIRECTIONS; ++direction) {

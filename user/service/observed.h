@@ -42,6 +42,9 @@ struct Observed {
   const Sandbox& sandbox;
 };
 
+// Of all interfaces and directions.
+CounterArray TotalOf(const BooksByName& books);
+
 // The books of every interface, by its name: what kernel, engine and shards have counted.
 BooksByName ReadBooks(const Observed& observed);
 
@@ -57,6 +60,10 @@ double SumOf(const Shards& shards, std::atomic<Number> FlowStats::*number) {
   }
   return static_cast<double>(sum);
 }
+
+// One histogram of each shard.
+std::vector<const Histogram*> EachOf(const Shards& shards,
+                                     const Histogram& (Shard::*histogram)() const);
 
 }  // namespace packet_headers
 

@@ -6,8 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "prometheus/client_metric.h"
 #include "prometheus/metric_family.h"
+#include "user/base/histogram.h"
 
 namespace packet_headers {
 
@@ -34,9 +36,20 @@ class Scrape {
     return *this;
   }
 
-  Scrape& Add(prometheus::ClientMetric::Histogram histogram) {
+  // The sum of some with the same bounds, at least one, in which `unit` is 1.
+  Scrape& Add(absl::Span<const Histogram* const> histograms, double unit) {
     prometheus::ClientMetric metric;
-    metric.histogram = std::move(histogram);
+    prometheus::ClientMetric::Histogram& all = metric.histogram;
+    const absl::Span<const int64_t> bounds = histograms.front()->bounds();
+    for (size_t bucket = 0; bucket <= bounds.size(); ++bucket) {
+      for (const Histogram* histogram : histograms) all.sample_count += histogram->count(bucket);
+      // The last one has no bound: it is the count of all.
+      if (bucket == bounds.size()) break;
+      all.bucket.push_back({all.sample_count, static_cast<double>(bounds[bucket]) / unit});
+    }
+    for (const Histogram* histogram : histograms) {
+      all.sample_sum += static_cast<double>(histogram->sum()) / unit;
+    }
     families_.back().metric.push_back(std::move(metric));
     return *this;
   }

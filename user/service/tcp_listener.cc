@@ -9,9 +9,9 @@
 #include <cstring>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "user/service/host_and_port.h"
 
 namespace packet_headers {
 namespace {
@@ -40,6 +40,18 @@ UniqueFd ListenAt(const addrinfo& at, bool dual_stack) {
   return listener;
 }
 
+// The kernel takes nothing from there that comes by another interface.
+bool IsLoopback(const sockaddr_storage& address) {
+  if (address.ss_family == AF_INET) {
+    const auto& ipv4 = reinterpret_cast<const sockaddr_in&>(address);
+    return ntohl(ipv4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+  }
+  if (address.ss_family != AF_INET6) return false;
+  const in6_addr& ipv6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
+  return IN6_IS_ADDR_LOOPBACK(&ipv6) ||
+         (IN6_IS_ADDR_V4MAPPED(&ipv6) && ipv6.s6_addr[12] == IN_LOOPBACKNET);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TcpListener>> TcpListener::Listen(const std::string& address,
@@ -49,17 +61,9 @@ absl::StatusOr<std::unique_ptr<TcpListener>> TcpListener::Listen(const std::stri
     return absl::InvalidArgumentError(
         absl::StrCat("serve ", what, " on ", address, ": ", why, " (-", flag, " sets where)"));
   };
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) return error("no port in it");
-  std::string host = address.substr(0, colon);
-  const std::string port = address.substr(colon + 1);
-  int number = 0;
-  if (!absl::SimpleAtoi(port, &number) || number < 0 || number > 65'535) {
-    return error("its port is no number from 0 to 65535");
-  }
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
+  const absl::StatusOr<HostAndPort> parts = SplitHostAndPort(address);
+  if (!parts.ok()) return error(parts.status().message());
+  const auto& [host, port] = *parts;
   UniqueFd socket;
   int why = EAFNOSUPPORT;
   // Without a host the IPv6 socket takes IPv4 as well, where there is IPv6.
@@ -88,8 +92,13 @@ int TcpListener::port() const {
   return ntohs(address.sin6_port);
 }
 
-UniqueFd TcpListener::Accept() {
-  return UniqueFd(accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+UniqueFd TcpListener::Accept(bool& is_of_host) {
+  sockaddr_storage peer = {};
+  socklen_t size = sizeof(peer);
+  UniqueFd accepted(
+      accept4(fd(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  is_of_host = IsLoopback(peer);
+  return accepted;
 }
 
 }  // namespace packet_headers

@@ -26,8 +26,8 @@ class TcpListener {
   int port() const;
 
   // The next of those who have connected; it doesn't block. Invalid with errno set: EAGAIN when
-  // there is none.
-  UniqueFd Accept();
+  // there is none. Sets `is_of_host`: whether it has connected from this host's loopback.
+  UniqueFd Accept(bool& is_of_host);
 
  private:
   explicit TcpListener(UniqueFd socket) : socket_(std::move(socket)) {}

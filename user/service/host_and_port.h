@@ -1,0 +1,37 @@
+// Addresses in Go's form.
+
+#ifndef PACKET_HEADERS_USER_SERVICE_HOST_AND_PORT_H_
+#define PACKET_HEADERS_USER_SERVICE_HOST_AND_PORT_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+
+namespace packet_headers {
+
+struct HostAndPort {
+  std::string host;  // empty: none was said
+  std::string port;  // 0 to 65535
+};
+
+// Of "host:port", ":port" or "[v6]:port". An error says what is wrong, not with what.
+inline absl::StatusOr<HostAndPort> SplitHostAndPort(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos) return absl::InvalidArgumentError("no port in it");
+  HostAndPort parts = {address.substr(0, colon), address.substr(colon + 1)};
+  int number = 0;
+  if (!absl::SimpleAtoi(parts.port, &number) || number < 0 || number > 65'535) {
+    return absl::InvalidArgumentError("its port is no number from 0 to 65535");
+  }
+  std::string& host = parts.host;
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  }
+  return parts;
+}
+
+}  // namespace packet_headers
+
+#endif  // PACKET_HEADERS_USER_SERVICE_HOST_AND_PORT_H_

@@ -1,0 +1,93 @@
+#include "user/service/http_client.h"
+
+#include <netdb.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <cerrno>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "user/base/clock.h"
+#include "user/base/unique_fd.h"
+#include "user/service/host_and_port.h"
+
+namespace packet_headers {
+namespace {
+
+constexpr size_t kMostBytes = size_t{16} << 20;
+constexpr int64_t kPatienceNs = 10'000'000'000;
+constexpr timeval kTurn = {5, 0};  // of one call
+
+absl::StatusOr<UniqueFd> Connect(const HostAndPort& to) {
+  // A server on all addresses is asked on loopback.
+  const bool is_any = to.host.empty() || to.host == "0.0.0.0" || to.host == "::";
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int failure =
+      getaddrinfo(is_any ? nullptr : to.host.c_str(), to.port.c_str(), &hints, &found);
+  if (failure != 0) return absl::InvalidArgumentError(gai_strerror(failure));
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, freeaddrinfo);
+  int why = 0;
+  for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
+    UniqueFd connection(socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
+      setsockopt(connection.get(), SOL_SOCKET, option, &kTurn, sizeof(kTurn));
+    }
+    if (connection.valid() && connect(connection.get(), at->ai_addr, at->ai_addrlen) == 0) {
+      return connection;
+    }
+    why = errno;
+  }
+  return absl::ErrnoToStatus(why, "");
+}
+
+absl::StatusOr<std::string> Exchange(const UniqueFd& connection, const std::string& request) {
+  const int64_t until_ns = MonotonicNow() + kPatienceNs;
+  if (send(connection.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) {
+    return absl::ErrnoToStatus(errno, "");
+  }
+  std::string answer;
+  char bytes[1 << 16];
+  while (true) {
+    const ssize_t size = recv(connection.get(), bytes, sizeof(bytes), 0);
+    if (size == 0) return answer;
+    if (size < 0) return absl::ErrnoToStatus(errno, "");
+    answer.append(bytes, static_cast<size_t>(size));
+    if (answer.size() > kMostBytes || MonotonicNow() > until_ns) {
+      return absl::ResourceExhaustedError("its answer does not end");
+    }
+  }
+}
+
+// Of an answer to HTTP/1.0, which ends with its connection.
+absl::StatusOr<std::string> BodyOf(absl::string_view answer) {
+  const size_t end = answer.find("\r\n\r\n");
+  if (!absl::StartsWith(answer, "HTTP/1.") || end == absl::string_view::npos) {
+    return absl::InvalidArgumentError("its answer is no HTTP");
+  }
+  if (answer.substr(8, 5) != " 200 ") {
+    return absl::FailedPreconditionError(
+        "it refuses to tell: it is another program, or an older one");
+  }
+  return std::string(answer.substr(end + 4));
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> HttpGet(const std::string& address, const std::string& path) {
+  const absl::StatusOr<HostAndPort> server = SplitHostAndPort(address);
+  if (!server.ok()) return server.status();
+  const absl::StatusOr<UniqueFd> connection = Connect(*server);
+  if (!connection.ok()) return connection.status();
+  const absl::StatusOr<std::string> answer =
+      Exchange(*connection, absl::StrCat("GET ", path, " HTTP/1.0\r\n\r\n"));
+  if (!answer.ok()) return answer.status();
+  return BodyOf(*answer);
+}
+
+}  // namespace packet_headers
