@@ -224,7 +224,8 @@ TEST_CASE("The end of a large part waits for what belongs between its records", 
   CHECK(output.Saved(kParts) == 0);
   output.Submit(1, "flow_1", "");
   CHECK(output.Saved(1) == 1);
-  CHECK(output.Times(InFolder("flow_1.pcap")) == expected);
+  const std::string file = absl::StrCat("flow_1", PcapExtension(output.compression));
+  CHECK(output.Times(InFolder(file)) == expected);
   CHECK(output.publisher->stats().times_raised == 0);
 }
 
