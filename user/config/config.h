@@ -40,6 +40,7 @@ struct Config {
   std::string event_socket_serve;    // empty = none
   int64_t file_mode = 0640;
   absl::Duration flow_timeout = absl::Seconds(30);
+  bool index = true;
   std::vector<std::string> interfaces;  // each once; none = all that are up
   int64_t max_flows = 0;                // 0 = no limit
   int64_t max_header_size = 256;        // bytes of a packet, from its first header on

@@ -172,8 +172,11 @@ absl::Status HiddenFile::ReplaceHidden(const HiddenFile& other) {
 absl::Status HiddenFile::Publish(bool* name_was_taken) {
   *name_was_taken = false;
   for (int number = 0;; ++number) {
-    const std::string name = NumberedName(number);
-    if (RenameNoReplace(folder_->fd.get(), hidden_name_, name) == 0) break;
+    std::string name = NumberedName(number);
+    if (RenameNoReplace(folder_->fd.get(), hidden_name_, name) == 0) {
+      published_name_ = std::move(name);
+      break;
+    }
     if (errno != EEXIST || number == kMaxNumberedNames) {
       return Error(absl::StrCat("rename to ", name, " from"), errno);
     }

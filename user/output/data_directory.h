@@ -77,6 +77,8 @@ class HiddenFile {
   absl::StatusOr<UniqueFd> OpenToRead() const;
 
   bool is_published() const { return hidden_name_.empty(); }
+  // Empty until Publish().
+  const std::string& published_name() const { return published_name_; }
   const std::shared_ptr<const DateFolder>& folder() const { return folder_; }
 
  private:
@@ -94,7 +96,8 @@ class HiddenFile {
   const std::string uuid_;
   const std::string extension_;
   std::string hidden_name_;  // empty: there is none any more
-  bool is_kept_ = false;     // whatever becomes of this object
+  std::string published_name_;
+  bool is_kept_ = false;  // whatever becomes of this object
   UniqueFd fd_;
 };
 

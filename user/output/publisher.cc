@@ -44,12 +44,13 @@ bool IsLackOfSpace(const absl::Status& status) { return absl::IsResourceExhauste
 }  // namespace
 
 Publisher::Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen,
-                     Compression compression, RetryOptions retry)
+                     Compression compression, RetryOptions retry, std::unique_ptr<IndexFile> index)
     : directory_(std::move(directory)),
       snaplen_(snaplen),
       extension_(PcapExtension(compression)),
       retry_(retry),
       compressor_(Compressor::Make(compression)),
+      index_(std::move(index)),
       salvage_(*directory_),
       thread_(StartThread(heartbeat_.thread(), [this] { Run(); })) {}
 
@@ -74,6 +75,7 @@ void Publisher::Run() {
     if (!round.empty()) Work(round);
     log_.CatchUp(MonotonicNow());
   }
+  WriteIndex();  // what could not be written before
   heartbeat_.Rest();
 }
 
@@ -159,6 +161,7 @@ absl::Status Publisher::Write(FlowFile& file) {
     if (file.jobs.front().last) break;
     file.bytes += written->stored_bytes;
     file.last_time_ns = written->last_time_ns;
+    file.summary = written->summary;
     Return(file, /*saved=*/false);
   }
   file.hidden->CloseDescriptor();
@@ -168,6 +171,7 @@ absl::Status Publisher::Write(FlowFile& file) {
 absl::StatusOr<Publisher::Written> Publisher::WriteRecords(const FileJob& job, FlowFile& file) {
   Written written;
   written.last_time_ns = file.last_time_ns;
+  written.summary = file.summary;
   const auto store = [&](absl::string_view bytes) {
     written.stored_bytes += static_cast<int64_t>(bytes.size());
     return file.hidden->Append(bytes);
@@ -181,6 +185,10 @@ absl::StatusOr<Publisher::Written> Publisher::WriteRecords(const FileJob& job, F
     const OrderedPcapRecords ordered = OrderPcapRecords(piece, &written.last_time_ns);
     written.times_raised += static_cast<int64_t>(ordered.raised_times);
     written.record_bytes += static_cast<int64_t>(ordered.bytes);
+    if (index_ != nullptr) {
+      written.summary.Add(absl::string_view(piece).substr(0, ordered.bytes), job.link_type,
+                          job.key);
+    }
     const size_t bytes = file_header.size() + ordered.bytes;
     piece.insert(0, std::exchange(file_header, {}));
     status = compressor_->Write(absl::string_view(piece).substr(0, bytes), last, store);
@@ -203,12 +211,32 @@ void Publisher::Complete(const Round& whole) {
     file->stage = FileStage::kWriteFinal;
     group.push_back({file->hidden.get(), absl::OkStatus()});
   }
-  CountError(FileStage::kWriteFinal, PublishGroup(group, directory_->options().sync, &heartbeat_));
+  const auto index = [&] {
+    if (index_ == nullptr) return;
+    for (size_t i = 0; i < whole.size(); ++i) {
+      FlowFile& file = *whole[i];
+      if (!group[i].status.ok() || std::exchange(file.is_indexed, true)) continue;
+      index_->Add(*file.hidden, file.jobs.back(), file.last_job.summary);
+    }
+    WriteIndex();
+  };
+  CountError(FileStage::kWriteFinal,
+             PublishGroup(group, directory_->options().sync, &heartbeat_, index));
   for (size_t i = 0; i < whole.size(); ++i) {
     whole[i]->status = group[i].status;
     whole[i]->is_lost = group[i].sync_failed && whole[i]->bytes > 0;
     stats_.names_taken += group[i].name_was_taken;
   }
+}
+
+void Publisher::WriteIndex() {
+  if (index_ == nullptr) return;
+  const absl::Status status = index_->Write(directory_->options().sync);
+  stats_.index_lines = index_->lines_written();
+  stats_.index_lines_lost = index_->lines_lost();
+  if (status.ok()) return;
+  log_.Say(spdlog::level::err, absl::StrCat("the index could not be written: ", status.message()),
+           MonotonicNow());
 }
 
 // Decides what becomes of the files of a round, by what came of all of them.

@@ -20,12 +20,14 @@
 #include "user/output/compressor.h"
 #include "user/output/data_directory.h"
 #include "user/output/file_job.h"
+#include "user/output/flow_summary.h"
+#include "user/output/index_file.h"
 #include "user/output/salvage.h"
 
 namespace packet_headers {
 
 // What a file takes in the publisher while it waits for its next job, about.
-inline constexpr int64_t kOpenFileBytes = 1280;
+inline constexpr int64_t kOpenFileBytes = 1920;
 
 // What the making of a file can fail at.
 enum class FileStage {
@@ -52,6 +54,8 @@ struct PublisherStats {
   std::atomic<uint64_t> times_raised{0};   // records whose time would have gone back
   std::atomic<uint64_t> bytes_written{0};  // of records, before compression
   std::atomic<uint64_t> bytes_stored{0};   // of files, as they went to the disk
+  std::atomic<uint64_t> index_lines{0};
+  std::atomic<uint64_t> index_lines_lost{0};
 };
 
 // How a publisher deals with what fails.
@@ -71,8 +75,9 @@ struct RetryOptions {
 // its sync failed, after which the kernel forgets what it could not write.
 class Publisher {
  public:
+  // Without an `index` none is written.
   Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen, Compression compression,
-            RetryOptions retry = {});
+            RetryOptions retry = {}, std::unique_ptr<IndexFile> index = nullptr);
   // Finishes all jobs, then returns them to their queues.
   ~Publisher();
 
@@ -97,6 +102,7 @@ class Publisher {
     int64_t record_bytes = 0;
     int64_t times_raised = 0;
     int64_t last_time_ns = 0;
+    FlowSummary summary;  // with that of the jobs before
   };
 
   // The file of a flow from its first job until it has its name or is given up.
@@ -108,11 +114,13 @@ class Publisher {
     std::unique_ptr<HiddenFile> hidden;  // null until it was made
     int64_t bytes = 0;                   // of the hidden file, by jobs that are done
     int64_t last_time_ns = 0;            // of the records in them
+    FlowSummary summary;                 // likewise
     Written last_job;                    // once that is written, too
     bool is_queued = false;              // in a round or among those that fail
     bool is_given_up = false;
-    bool has_written = false;             // some bytes, in this round
-    bool is_lost = false;                 // what is in the file, and no more in memory
+    bool has_written = false;  // some bytes, in this round
+    bool is_lost = false;      // what is in the file, and no more in memory
+    bool is_indexed = false;
     int tries = 0;                        // that failed where others didn't
     FileStage stage = FileStage::kMkdir;  // what is being done, or failed
     absl::Status status;                  // of the last try
@@ -126,6 +134,7 @@ class Publisher {
   absl::Status Begin(FlowFile& file);
   absl::StatusOr<Written> WriteRecords(const FileJob& job, FlowFile& file);
   void Complete(const Round& whole);
+  void WriteIndex();
   void Settle(const Round& round);
   void Fail(FlowFile& file, bool is_alone, int64_t now_ns);
   void NoteDisk(const absl::Status& status, bool is_well, int64_t now_ns);
@@ -139,6 +148,7 @@ class Publisher {
   const absl::string_view extension_;
   const RetryOptions retry_;
   const std::unique_ptr<Compressor> compressor_;
+  const std::unique_ptr<IndexFile> index_;  // null: none is written
   Salvage salvage_;
   FileJobQueue jobs_;
   std::atomic<size_t> held_jobs_{0};  // in files_
