@@ -107,7 +107,8 @@ void AddSyn(absl::string_view prefix, const SentSummary& sent, JsonLine& line) {
 }  // namespace
 
 IndexFile::IndexFile(absl::string_view host, int64_t start_ns, HooksOf hooks_of)
-    : name_(absl::StrCat(
+    : host_(host),
+      name_(absl::StrCat(
           kPrefix, host, "-",
           absl::FormatTime("%Y%m%dT%H%M%E9SZ", absl::FromUnixNanos(start_ns), absl::UTCTimeZone()),
           kExtension)),
@@ -149,10 +150,11 @@ void IndexFile::Add(const HiddenFile& file, const FileJob& last_job, const FlowS
   const std::optional<int> opener = summary.opener();
 
   JsonLine line;
+  line.Add("host", host_);
   line.Add("uuid", last_job.uuid);
   line.Add("file", absl::StrCat(file.folder()->name, "/", file.published_name()));
-  line.Add("first", TimeText(summary.first_ns()));
-  line.Add("last", TimeText(summary.last_ns()));
+  line.Add("first_time", TimeText(summary.first_ns()));
+  line.Add("last_time", TimeText(summary.last_ns()));
   line.Add("duration_ns", summary.last_ns() - summary.first_ns());
   line.Add("local_ip", AddressText(last_job.key.local_addr));
   line.Add("local_port", ntohs(last_job.key.local_port_be));
@@ -161,7 +163,7 @@ void IndexFile::Add(const HiddenFile& file, const FileJob& last_job, const FlowS
   line.Add("opened_by",
            opener ? std::optional<absl::string_view>(*opener == PH_EGRESS ? "local" : "remote")
                   : std::nullopt);
-  line.Add("end", kEnds[static_cast<size_t>(last_job.end)]);
+  line.Add("ended_by", kEnds[static_cast<size_t>(last_job.end)]);
   AddSent("sent_", packets[PH_EGRESS], local, remote, line);
   AddSent("received_", packets[PH_INGRESS], remote, local, line);
   line.Add("syn_to_synack_ns", summary.syn_to_synack_ns());

@@ -61,6 +61,7 @@ class IndexFile {
   absl::Status Append(const DateFolder& folder, absl::string_view text, bool sync) const;
   const std::string& HooksAsJson(uint32_t ifindex);
 
+  const std::string host_;
   const std::string name_;
   const HooksOf hooks_of_;
   std::vector<Lines> waiting_;                        // by folder

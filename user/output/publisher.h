@@ -35,7 +35,7 @@ enum class FileStage {
   kFileOpen,      // the hidden file
   kWritePartial,  // writing the records of a file that is handed over as a whole
   kStreaming,     // writing those of a file that is handed over in parts
-  kWriteFinal,    // the sync, or giving the file its name
+  kWriteFinal,    // the sync, giving the file its name, or its line in the index
 };
 
 inline constexpr size_t kFileStages = 5;
