@@ -21,14 +21,13 @@ set grid lc '#dddddd' lt 1
 set key outside top center horizontal
 set xlabel 'seconds'
 """
-BEGIN_S, END_S = 0.0, 0.3  # of the first picture
+END_S, END_BYTES = 0.2, 550_000  # of the first picture
 
 
 def draw(path, folder):
-    for name, script in (("time-sequence", _time_sequence(path)), ("round-trips",
-                                                                   _round_trips(path))):
+    for name, draws in (("time-sequence", _time_sequence), ("round-trips", _round_trips)):
         setup = SETUP.format(path=os.path.join(folder, f"{name}.svg"))
-        subprocess.run(["gnuplot"], input=setup + script, text=True, check=True)
+        subprocess.run(["gnuplot"], input=setup + draws(path), text=True, check=True)
 
 
 def _time_sequence(path):
@@ -43,17 +42,17 @@ def _time_sequence(path):
         if words[0] in COLORS and len(words) == 1:
             color = words[0]
         elif words[0] == "line":
-            times, numbers = map(float, words[1::2]), map(int, words[2::2])
-            (begin, end), (low, high) = list(times)[:2], list(numbers)[:2]
-            first = first or (begin, low)
-            begin, end, low, high = begin - first[0], end - first[0], low - first[1], high - first[1]
-            if BEGIN_S <= begin < END_S and low >= 0:
-                lines[color].append(f"{begin} {low} {end - begin} {high - low}")
-    blocks = "".join(f"${name} << END\n" + "\n".join(of) + "\nEND\n"
-                     for name, of in lines.items() if of)
-    plots = ", ".join(f"${name} with vectors nohead lw 2 lc '{COLORS[name]}' title '{NAMES[name]}'"
-                      for name, of in lines.items() if of)
-    return f"{blocks}set ylabel 'sequence number'\nset xrange [{BEGIN_S}:{END_S}]\nplot {plots}\n"
+            here, there = (float(words[1]), int(words[2])), (float(words[3]), int(words[4]))
+            first = first or here
+            begin, low = here[0] - first[0], here[1] - first[1]
+            if 0 <= begin < END_S and 0 <= low < END_BYTES:
+                lines[color].append(f"{begin} {low} {there[0] - here[0]} {there[1] - here[1]}")
+    lines = {name: of for name, of in lines.items() if of}
+    script = "".join(_block(name, "\n".join(of) + "\n") for name, of in lines.items())
+    plots = [f"${name} with vectors nohead lw 3 lc '{COLORS[name]}' title '{NAMES[name]}'"
+             for name in lines]
+    return (f"{script}set ylabel 'sequence number'\nset xrange [0:{END_S}]\nset yrange [0:]\n"
+            f"plot {', '.join(plots)}\n")
 
 
 def _round_trips(path):
@@ -61,5 +60,11 @@ def _round_trips(path):
         ["tshark", "-n", "-r", path, "-Y", "tcp.analysis.ack_rtt", "-T", "fields",
          "-e", "frame.time_relative", "-e", "tcp.analysis.ack_rtt"],
         env={**ENVIRONMENT, "HOME": "/nonexistent"}, check=True, capture_output=True, text=True)
-    return (f"$trips << END\n{done.stdout}END\nset ylabel 'round trip, ms'\nset yrange [0:]\n"
-            f"plot $trips using 1:($2*1000) with points pt 7 ps 0.3 lc '{COLORS['white']}' notitle\n")
+    return (_block("trips", done.stdout) + "set ylabel 'round trip, ms'\nset yrange [0:]\n"
+            f"plot $trips using 1:($2*1000) with points pt 7 ps 0.3 lc '{COLORS['white']}' "
+            "notitle\n")
+
+
+def _block(name, lines):
+    """Data within a script."""
+    return f"${name} << END\n{lines}END\n"

@@ -149,9 +149,10 @@ class RealConnections(IndexTest):
         daemon.wait_for_files(1)
         self.finish(daemon)
         (line, path), = self.lines(daemon.datadir)
-        self.assert_tells(line, path, ended_by="duration", opened_by="remote", received_retransmitted=1,
-                          received_out_of_order=1, received_unseen_bytes=100,
-                          received_repeated_bytes=100, received_payload_bytes=501)
+        self.assert_tells(line, path, ended_by="duration", opened_by="remote",
+                          received_retransmitted=1, received_out_of_order=1,
+                          received_unseen_bytes=100, received_repeated_bytes=100,
+                          received_payload_bytes=501)
         self.assertGreater(line["sent_retransmitted"], 1)
         self.assertEqual(line["sent_repeated_bytes"], 500 * line["sent_retransmitted"])
         self.assert_tshark_agrees(line, path)
@@ -245,6 +246,7 @@ class Loss(IndexTest):
             "sent_repeated_bytes"] + self.SIZE, sent_unseen_bytes=0, sent_aggregates=0)
         self.assertGreater(told, 10)
         if folder := os.environ.get("PICTURES"):
+            shutil.copy(path, folder)
             flow_picture.draw(path, folder)
 
 
