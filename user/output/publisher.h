@@ -27,7 +27,7 @@
 namespace packet_headers {
 
 // What a file takes in the publisher while it waits for its next job, about.
-inline constexpr int64_t kOpenFileBytes = 1920;
+inline constexpr int64_t kOpenFileBytes = 2048;
 
 // What the making of a file can fail at.
 enum class FileStage {
@@ -118,9 +118,9 @@ class Publisher {
     Written last_job;                    // once that is written, too
     bool is_queued = false;              // in a round or among those that fail
     bool is_given_up = false;
-    bool has_written = false;  // some bytes, in this round
-    bool is_lost = false;      // what is in the file, and no more in memory
-    bool is_indexed = false;
+    bool has_written = false;             // some bytes, in this round
+    bool is_lost = false;                 // what is in the file, and no more in memory
+    bool is_indexed = false;              // its line is in the index, or waits for it
     int tries = 0;                        // that failed where others didn't
     FileStage stage = FileStage::kMkdir;  // what is being done, or failed
     absl::Status status;                  // of the last try
