@@ -261,7 +261,8 @@ TEST_CASE("What is acknowledged was sent, seen or not", "[flow_summary]") {
   }
   SECTION("nor what no window can hold") {
     trace.Add(trace.Remote().Seq(101).Ack(901 + (1u << 31)))
-        .Add(trace.Local().Seq(901 + (3u << 29)).Payload(10));
+        .Add(trace.Local().Seq(901 + (3u << 29)).Payload(10))
+        .Add(trace.Local().Seq(1501 + (1u << 31)).Payload(10));
     CHECK(trace.Sent().unseen_bytes == 500);
   }
 }

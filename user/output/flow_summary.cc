@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -115,7 +114,7 @@ void SentSummary::Place(const Segment& segment) {
   if (is_syn && first_seq != segment.seq) return;  // of no socket, or of another connection
   const uint32_t end = segment.seq + bytes;
   const int32_t ahead = next_seq_ ? Distance(segment.seq, *next_seq_) : 0;
-  if (std::abs(ahead) > kMostAhead) return;
+  if (ahead > kMostAhead || ahead < -kMostAhead) return;
   if (ahead >= 0) {
     if (ahead > 0) AddGap({*next_seq_, segment.seq});
     next_seq_ = end;
