@@ -172,11 +172,9 @@ absl::Status HiddenFile::ReplaceHidden(const HiddenFile& other) {
 absl::Status HiddenFile::Publish(bool* name_was_taken) {
   *name_was_taken = false;
   for (int number = 0;; ++number) {
-    std::string name = NumberedName(number);
-    if (RenameNoReplace(folder_->fd.get(), hidden_name_, name) == 0) {
-      published_name_ = std::move(name);
-      break;
-    }
+    const std::string name = NumberedName(number);
+    number_ = number;
+    if (RenameNoReplace(folder_->fd.get(), hidden_name_, name) == 0) break;
     if (errno != EEXIST || number == kMaxNumberedNames) {
       return Error(absl::StrCat("rename to ", name, " from"), errno);
     }
@@ -184,6 +182,10 @@ absl::Status HiddenFile::Publish(bool* name_was_taken) {
   }
   hidden_name_.clear();
   return absl::OkStatus();
+}
+
+std::string HiddenFile::published_path() const {
+  return absl::StrCat(folder_->name, "/", NumberedName(number_));
 }
 
 absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::string& path,

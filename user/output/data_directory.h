@@ -67,6 +67,9 @@ class HiddenFile {
   // overwritten. Sets `*name_was_taken` in the latter case.
   absl::Status Publish(bool* name_was_taken);
 
+  // Beneath the data directory, once it is published.
+  std::string published_path() const;
+
   // Takes the place of `other` in one step. From then on `other` stands for it.
   absl::Status ReplaceHidden(const HiddenFile& other);
 
@@ -77,8 +80,6 @@ class HiddenFile {
   absl::StatusOr<UniqueFd> OpenToRead() const;
 
   bool is_published() const { return hidden_name_.empty(); }
-  // Empty until Publish().
-  const std::string& published_name() const { return published_name_; }
   const std::shared_ptr<const DateFolder>& folder() const { return folder_; }
 
  private:
@@ -96,8 +97,8 @@ class HiddenFile {
   const std::string uuid_;
   const std::string extension_;
   std::string hidden_name_;  // empty: there is none any more
-  std::string published_name_;
-  bool is_kept_ = false;  // whatever becomes of this object
+  int number_ = 0;           // in the published name
+  bool is_kept_ = false;     // whatever becomes of this object
   UniqueFd fd_;
 };
 

@@ -152,7 +152,7 @@ void IndexFile::Add(const HiddenFile& file, const FileJob& last_job, const FlowS
   JsonLine line;
   line.Add("host", host_);
   line.Add("uuid", last_job.uuid);
-  line.Add("file", absl::StrCat(file.folder()->name, "/", file.published_name()));
+  line.Add("file", file.published_path());
   line.Add("first_time", TimeText(summary.first_ns()));
   line.Add("last_time", TimeText(summary.last_ns()));
   line.Add("duration_ns", summary.last_ns() - summary.first_ns());
