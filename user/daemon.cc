@@ -263,8 +263,15 @@ absl::Status Daemon::StartThreads(Opened& opened) {
   options.name_flow = [this](const Flow& flow) {
     return UuidFromCookie(uuid_prefix_.Get(), flow.cookie);
   };
+  const auto hooks_of = [this](uint32_t ifindex) -> std::optional<InterfaceHooks> {
+    const auto interface = interfaces_.Find(ifindex);
+    if (!interface) return std::nullopt;
+    return InterfaceHooks{interface->name, HookName(interface->ingress),
+                          HookName(interface->egress)};
+  };
   publisher_ = std::make_unique<Publisher>(std::move(opened.directory), options.max_header_bytes,
-                                           CompressionOf(config_));
+                                           CompressionOf(config_), RetryOptions(),
+                                           MakeIndex(config_, hooks_of));
   for (uint32_t shard = 0; shard < shards; ++shard) {
     shards_.push_back(std::make_unique<Shard>(shard, options, engine_->source(shard), budget_,
                                               limit_, engine_->kernel_flows(), *publisher_,

@@ -5,6 +5,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "user/identity/uuid.h"
 
 namespace packet_headers {
 namespace {
@@ -62,6 +66,12 @@ absl::StatusOr<std::shared_ptr<const Anonymizer>> MakeAnonymizer(const Config& c
       CryptoPan::FromFile(config.anonymize_key_file);
   if (!crypto_pan.ok()) return crypto_pan.status();
   return std::make_shared<const Anonymizer>(*std::move(crypto_pan));
+}
+
+std::unique_ptr<IndexFile> MakeIndex(const Config& config, IndexFile::HooksOf hooks_of) {
+  if (!config.index) return nullptr;
+  return std::make_unique<IndexFile>(HostForFileNames(), absl::GetCurrentTimeNanos(),
+                                     std::move(hooks_of));
 }
 
 FlowOptions MakeFlowOptions(const Config& config, uint32_t shards) {

@@ -13,6 +13,7 @@
 #include "user/flow/flow_table.h"
 #include "user/output/compressor.h"
 #include "user/output/data_directory.h"
+#include "user/output/index_file.h"
 
 namespace packet_headers {
 
@@ -28,6 +29,9 @@ FileOptions FileOptionsOf(const Config& config);
 
 // As -anonymize.ip says, null where it says none. Reads -anonymize.keyfile.
 absl::StatusOr<std::shared_ptr<const Anonymizer>> MakeAnonymizer(const Config& config);
+
+// Null where -index=false. Reads the environment: call it before there are other threads.
+std::unique_ptr<IndexFile> MakeIndex(const Config& config, IndexFile::HooksOf hooks_of);
 
 // Of each of so many shards. Ownership, names and the anonymizer are the caller's to choose.
 FlowOptions MakeFlowOptions(const Config& config, uint32_t shards);

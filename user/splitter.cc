@@ -107,7 +107,8 @@ class Splitter {
         options_(MakeOptions(config, std::move(anonymizer), !announcements_.empty())),
         budget_(config.max_heap_bytes),
         limit_(config.max_flows),
-        publisher_(std::move(directory), options_.max_header_bytes, CompressionOf(config)),
+        publisher_(std::move(directory), options_.max_header_bytes, CompressionOf(config),
+                   RetryOptions(), MakeIndex(config, [](uint32_t) { return std::nullopt; })),
         table_(options_, /*shard=*/0, /*now_ns=*/0, budget_, limit_, books_, stats_, kernel_,
                [this](FileJob job) {
                  job.done = &done_;

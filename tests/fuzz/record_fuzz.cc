@@ -15,6 +15,7 @@
 #include "user/flow/flow_table.h"
 #include "user/flow_options.h"
 #include "user/identity/uuid.h"
+#include "user/output/flow_summary.h"
 #include "user/output/pcap.h"
 
 namespace packet_headers::fuzz {
@@ -212,6 +213,12 @@ class Shard {
     job.records.ForEachPiece([&bytes](absl::string_view piece) { absl::StrAppend(&bytes, piece); });
     int64_t last_time_ns = 0;
     FUZZ_CHECK(OrderPcapRecords(absl::MakeSpan(bytes), 0, &last_time_ns).bytes == bytes.size());
+    FlowSummary summary;
+    summary.Add(bytes, job.link_type, job.key);
+    FUZZ_CHECK(summary.last_ns() == last_time_ns);
+    for (const int direction : {PH_INGRESS, PH_EGRESS}) {
+      FUZZ_CHECK(summary.sent(direction).payload_bytes <= summary.sent(direction).wire_bytes);
+    }
     while (!bytes.empty()) {
       uint32_t captured_bytes, original_bytes;
       std::memcpy(&captured_bytes, bytes.data() + 8, 4);

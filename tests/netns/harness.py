@@ -16,6 +16,7 @@ import threading
 import time
 import unittest
 
+import index
 import pcap
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -254,9 +255,9 @@ class Daemon:
         return self.metric("packets_not_saved_total", reason=reason)
 
     def files(self):
-        """The paths of all published files."""
+        """The paths of all published files, without those of the index."""
         return sorted(os.path.join(folder, name) for folder, _, names in os.walk(self.datadir)
-                      for name in names if not name.startswith("."))
+                      for name in names if not name.startswith(".") and not index.is_index(name))
 
     def wait_for_files(self, count, seconds=15):
         wait_until(lambda: len(self.files()) >= count,
@@ -328,6 +329,10 @@ class CaptureTest(unittest.TestCase):
         hidden = [name for _, _, names in os.walk(daemon.datadir) for name in names
                   if name.startswith(".")]
         self.assertEqual(hidden, [], "temp files after exit")
+        self.assertEqual({os.path.basename(file): index.packets(line)
+                          for file, line in index.read(daemon.datadir).items()},
+                         {f"{uuid}.pcap": len(file.records) for uuid, file in files.items()},
+                         f"packets by the index, and those in files\n{daemon.log}")
         self.assert_books_close(daemon)
         self.assertEqual(daemon.booked("saved"), sum(len(f.records) for f in files.values()),
                          f"packets saved by the books, and those in files\n{daemon.log}")

@@ -259,10 +259,11 @@ class RawPeer:
     def flow(self):
         return frozenset((endpoint(*self._local), endpoint(*self._remote)))
 
-    def send(self, flags, data=b""):
-        """Sends one segment and counts what it takes of the sequence space."""
+    def send(self, flags, data=b"", seq=None):
+        """Sends one segment and counts what it takes of the sequence space; or sends it at seq."""
+        at = self._seq if seq is None else seq
         source, destination = (socket.inet_aton(end[0]) for end in (self._local, self._remote))
-        tcp = struct.pack(">HHIIBBHHH", self._local[1], self._remote[1], self._seq, self._ack,
+        tcp = struct.pack(">HHIIBBHHH", self._local[1], self._remote[1], at, self._ack,
                           5 << 4, flags, 65535, 0, 0)
         pseudo = source + destination + struct.pack(">HH", 6, len(tcp) + len(data))
         tcp = tcp[:16] + struct.pack(">H", checksum(pseudo + tcp + data)) + tcp[18:]
@@ -272,7 +273,8 @@ class RawPeer:
         tags = b"".join(struct.pack(">HH", *tag) for tag in self._tags)
         macs = bytes.fromhex((harness.HOST_MAC + harness.PEER_MAC).replace(":", ""))
         self._socket.send(macs + tags + b"\x08\x00" + ip + tcp + data)
-        self._seq += len(data) + bool(flags & (pcap.SYN | pcap.FIN))
+        if seq is None:
+            self._seq += len(data) + bool(flags & (pcap.SYN | pcap.FIN))
 
     def receive(self, flags):
         """Waits for a segment with these flags from the remote and takes note of its numbers."""

@@ -8,6 +8,7 @@ import signal
 import time
 import unittest
 
+import index
 from faults import (assert_tools_read, hidden_files, read_whole, records_in, seed, stop,
                     wait_until_salvaged)
 from harness import (HOST4, OWN_NAMES, PEER4, CaptureTest, Daemon, Namespace, left_behind,
@@ -48,6 +49,9 @@ class Lives:
         self._case.assertEqual(stop(self._case, daemon), 0, daemon.log)
         self._case.assertEqual(hidden_files(self._datadir), [])
         self._judge_files()
+        for path, line in index.read(self._datadir).items():
+            path = os.path.join(self._datadir, path)
+            self._case.assertEqual(index.packets(line), len(self._files[path]), path)
         assert_tools_read(self._case, sorted(self._files))
         return len(self._files)
 
@@ -86,7 +90,7 @@ class Lives:
         for folder, _, names in os.walk(self._datadir):
             for name in names:
                 path = os.path.join(folder, name)
-                if name.startswith(".") or path in self._files:
+                if name.startswith(".") or index.is_index(name) or path in self._files:
                     continue
                 self._case.assertRegex(name, rf"^{NAME.pattern}$")
                 read_whole(self._case, path)

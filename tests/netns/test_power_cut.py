@@ -7,6 +7,7 @@ import signal
 import time
 import unittest
 
+import index
 from faults import (Ext4, hidden_files, read_whole, records_in, seed, stop,
                     wait_until_salvaged)
 from harness import (HOST4, PEER4, CaptureTest, Namespace, Daemon, needs_daemon, needs_tool,
@@ -23,10 +24,16 @@ END_WITHIN_S = 20  # also on a disk that is dead
 
 
 def judge(case, daemon):
-    """How many files have a final name; fails unless all are whole."""
-    for path in daemon.files():
-        read_whole(case, path)
-    return len(daemon.files())
+    """
+    How many files have a final name, and how many of them are in the index; fails unless all are
+    whole.
+    """
+    packets = {path: len(read_whole(case, path).records) for path in daemon.files()}
+    lines = index.read(daemon.datadir, after_crash=True)
+    for path, line in lines.items():
+        path = os.path.join(daemon.datadir, path)
+        case.assertEqual(index.packets(line), packets.get(path), path)
+    return len(packets), len(lines)
 
 
 @needs_daemon
@@ -39,6 +46,7 @@ class PowerCut(CaptureTest):
     def cuts(self, host, moments, count):
         """Cuts the power so often; returns (files announced, files there) over all cuts."""
         disk, left, before, announced_in_all, there_in_all = Ext4(self), {}, 0, 0, 0
+        lines_before = 0
         for cut in range(count):
             daemon = self.start(host, disk, *FLAGS[cut % len(FLAGS)])
             wait_until_salvaged(left)
@@ -55,12 +63,13 @@ class PowerCut(CaptureTest):
                 self.assertEqual(daemon.wait_for_exit(5), -signal.SIGKILL, daemon.log)
             disk.unmount()
             disk.mount()
-            there = judge(self, daemon)
+            there, lines = judge(self, daemon)
             self.assertGreaterEqual(there, before + announced, f"cut {cut}\n{daemon.log}")
+            self.assertGreaterEqual(lines, lines_before + announced, f"cut {cut}\n{daemon.log}")
             left = {path: records_in(path) for path in hidden_files(daemon.datadir)}
             announced_in_all += announced
             there_in_all += there - before
-            before = there
+            before, lines_before = there, lines
         return announced_in_all, there_in_all
 
     def test_fifty_cuts(self):

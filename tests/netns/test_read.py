@@ -18,6 +18,7 @@ import unittest
 from typing import NamedTuple
 
 import captures
+import index
 import pcap
 from captures import (ACK, CLIENT, CLIENT6, FIN, MILLISECOND, SECOND, SERVER, SERVER6, START_NS,
                       SYN, Connection, Waves, merged, pcap_bytes, pcapng_bytes)
@@ -35,9 +36,10 @@ class Split(NamedTuple):
     books: dict
 
     def paths(self):
-        """Of all files, below datadir."""
+        """Of all files but the index, below datadir."""
         return sorted(os.path.relpath(os.path.join(folder, name), self.datadir)
-                      for folder, _, names in os.walk(self.datadir) for name in names)
+                      for folder, _, names in os.walk(self.datadir) for name in names
+                      if not index.is_index(name))
 
     def tree(self):
         """Names and contents."""

@@ -199,13 +199,15 @@ void FlowFixture::ReturnJobs() {
 
 void FlowFixture::TakeJob(FileJob& job) {
   const auto [place, is_new] = open_files_.try_emplace(job.flow_id, files_.size());
-  if (is_new) files_.push_back({job.uuid, job.date, job.link_type, 0, false, {}, {}});
+  if (is_new)
+    files_.push_back({job.uuid, job.date, job.link_type, 0, false, job.end, job.key, {}, {}});
   SavedFlow& file = files_[place->second];
   if (file.uuid != job.uuid || file.date != job.date || file.is_last) {
     FAIL("a job of " << job.uuid << " contradicts those before it");
   }
   ++file.jobs;
   file.is_last = job.last;
+  file.end = job.end;
   job.records.ForEachPiece(
       [&file](absl::string_view bytes) { file.bytes.append(bytes.data(), bytes.size()); });
   if (!job.last) return;

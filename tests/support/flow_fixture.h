@@ -87,6 +87,8 @@ struct SavedFlow {
   LinkType link_type;
   int jobs;      // that its file was handed over in
   bool is_last;  // the last one came
+  FlowEnd end;   // as that says
+  ph_flow_key key;
   std::string bytes;
   std::vector<PcapRecord> records;  // in the order of the file, once that is complete
 };

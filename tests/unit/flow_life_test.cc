@@ -322,6 +322,58 @@ TEST_CASE("A packet on another kind of link layer does not enter the file", "[fl
   CHECK(flows.Count(PH_LINK_MISMATCH) == 1);
 }
 
+TEST_CASE("A file says how its flow ended", "[flow]") {
+  FlowOptions options = DefaultFlowOptions();
+  options.flow_timeout_ns = 5 * kSecond;
+  options.capture_duration_ns = 10 * kSecond;
+  FlowFixture flows(options);
+  flows.Accept(7);
+  FlowEnd end = FlowEnd::kShutdown;
+  SECTION("by FINs") {
+    flows.Close(7);
+    flows.Wait(kLingerNs);
+    end = FlowEnd::kFin;
+  }
+  SECTION("by FINs, whatever comes then") {
+    flows.Close(7);
+    flows.In({.flags = kRst, .seq = 104});
+    end = FlowEnd::kFin;
+  }
+  SECTION("by a RST") {
+    flows.In({.flags = kFin, .seq = 101, .ack = 901});
+    flows.Out({.flags = kRst, .seq = 901, .cookie = 7});
+    flows.Wait(kLingerNs);
+    end = FlowEnd::kRst;
+  }
+  SECTION("by silence") {
+    flows.In({.flags = kFin, .seq = 101, .ack = 901});
+    flows.Wait(options.flow_timeout_ns + kSecond);
+    end = FlowEnd::kIdle;
+  }
+  SECTION("by the time that is captured, in the middle of packets") {
+    for (uint32_t i = 0; i < 4; ++i) {
+      flows.Wait(3 * kSecond);
+      flows.In({.seq = 101 + i});
+    }
+    end = FlowEnd::kDuration;
+  }
+  SECTION("by the time that is captured, between packets") {
+    for (uint32_t i = 0; i < 3; ++i) {
+      flows.Wait(3 * kSecond);
+      flows.In({.seq = 101 + i});
+    }
+    flows.Wait(2 * kSecond);
+    end = FlowEnd::kDuration;
+  }
+  SECTION("by another connection") {
+    flows.Out({.flags = kSyn, .seq = 5000, .cookie = 8});
+    end = FlowEnd::kReused;
+  }
+  SECTION("by the end of the program") {}
+  flows.Finish();
+  CHECK(flows.FileOf(7).end == end);
+}
+
 TEST_CASE("At the end of the program what has an owner is saved", "[flow]") {
   FlowFixture flows;
   flows.Accept(1, {.remote_port = 1});

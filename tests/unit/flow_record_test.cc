@@ -132,7 +132,9 @@ TEST_CASE("Every address is hidden but the host's own", "[flow][record]") {
   flows.Accept(5, {"203.0.113.9", 80, "192.0.2.1", 50000});
   flows.Finish();
   CHECK(AddressesOf(flows.FileOf(1)) == std::set<Bytes>{{192, 0, 2, 1}, {198, 51, 100, 0}});
+  CHECK(flows.FileOf(1).key == FlowKey("192.0.2.1", 443, "198.51.100.0", 50000));
   CHECK(AddressesOf(flows.FileOf(2)) == std::set<Bytes>{{127, 0, 0, 1}});
+  CHECK(flows.FileOf(2).key == FlowKey("127.0.0.1", 80, "127.0.0.1", 50000));
   CHECK(AddressesOf(flows.FileOf(3)) == std::set<Bytes>{{192, 0, 2, 1}});
   CHECK(AddressesOf(flows.FileOf(4)) == std::set<Bytes>{{203, 0, 113, 0}, {198, 51, 100, 0}});
   CHECK(AddressesOf(flows.FileOf(5)) == std::set<Bytes>{{203, 0, 113, 0}, {192, 0, 2, 1}});

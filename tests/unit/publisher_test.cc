@@ -16,7 +16,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/civil_time.h"
+#include "nlohmann/json.hpp"
 #include "spdlog/spdlog.h"
 #include "tests/support/captured_log.h"
 #include "tests/support/catch.h"
@@ -96,13 +98,13 @@ size_t OpenDescriptors() {
 class Output {
  public:
   explicit Output(Compression compression = Compression::kNone, FileOptions options = {},
-                  int most_tries = 3)
+                  int most_tries = 3, std::unique_ptr<IndexFile> index = nullptr)
       : compression(compression) {
     absl::StatusOr<std::unique_ptr<DataDirectory>> directory =
         DataDirectory::Open(scratch.Path(), options);
     REQUIRE(directory.ok());
     publisher = std::make_unique<Publisher>(*std::move(directory), /*snaplen=*/256, compression,
-                                            RetryOptions{kPauseNs, most_tries});
+                                            RetryOptions{kPauseNs, most_tries}, std::move(index));
     spdlog::set_level(spdlog::level::off);  // failures are part of these tests
   }
   ~Output() {
@@ -625,6 +627,74 @@ TEST_CASE("Nothing is synced with -durability=rename, and all is there", "[publi
   for (uint64_t i = 0; i < 20; ++i) output.Submit(i, absl::StrCat("flow_", i), Record(i));
   CHECK(output.Saved(20) == 20);
   CHECK(output.scratch.Files().size() == 20);
+}
+
+constexpr char kIndex[] = "index-host-20231114T221320.000000000Z.jsonl";
+
+std::unique_ptr<IndexFile> NewIndex() {
+  return std::make_unique<IndexFile>("host", 1'700'000'000'000'000'000,
+                                     [](uint32_t) { return std::nullopt; });
+}
+
+// The values of a field, line by line.
+std::vector<nlohmann::json> Indexed(const Output& output, const std::string& field) {
+  std::vector<nlohmann::json> values;
+  const std::string text = output.scratch.Read(InFolder(kIndex));
+  for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    values.push_back(nlohmann::json::parse(line)[field]);
+  }
+  return values;
+}
+
+TEST_CASE("Each file has a line in the index of its folder once it is saved", "[publisher]") {
+  const bool sync = GENERATE(true, false);
+  Output output(Compression::kNone, {.sync = sync}, 3, NewIndex());
+  for (uint64_t i = 0; i < 30; ++i) {
+    output.Submit(i, i < 20 ? absl::StrCat("flow_", i) : "same", Record(i));
+  }
+  output.Submit(30, "yesterday", Record(1), true, kLeapDay - 1);
+  CHECK(output.Saved(31) == 31);
+  const std::vector<nlohmann::json> files = Indexed(output, "file");
+  CHECK(files.size() == 30);
+  Files named(files.begin(), files.end());
+  named.insert(InFolder(kIndex));
+  named.insert("2024/02/28/yesterday.pcap");
+  named.insert(absl::StrCat("2024/02/28/", kIndex));
+  CHECK(output.scratch.Files() == named);
+  CHECK(output.publisher->stats().index_lines == 31);
+  CHECK(output.publisher->stats().index_lines_lost == 0);
+}
+
+TEST_CASE("The line of a stream tells of all its parts, also of one that failed first",
+          "[publisher]") {
+  Output output(Compression::kNone, {}, 1'000'000'000, NewIndex());
+  output.Submit(1, "flow_1", Record(5), /*last=*/false);
+  output.Saved(1);
+  CHECK(Indexed(output, "file").empty());
+  {
+    const NoDescriptors limit;
+    output.Submit(1, "flow_1", Record(8));
+    output.AwaitErrors(3);
+  }
+  CHECK(output.Saved(1) == 1);
+  CHECK(Indexed(output, "duration_ns") == std::vector<nlohmann::json>{3});
+}
+
+TEST_CASE("An index that can't be written holds up no file, and is written later", "[publisher]") {
+  Output output(Compression::kNone, {}, 3, NewIndex());
+  output.scratch.Write(InFolder(kIndex) + "/folder", "in its place");
+  output.Submit(1, "flow_1", Record(5));
+  CHECK(output.Saved(1) == 1);
+  std::filesystem::remove_all(output.scratch.Path(InFolder(kIndex)));
+  SECTION("with the next file") {
+    output.Submit(2, "flow_2", Record(5));
+    CHECK(output.Saved(1) == 1);
+    CHECK(Indexed(output, "uuid") == std::vector<nlohmann::json>{"flow_1", "flow_2"});
+  }
+  SECTION("at the end") {
+    output.publisher = nullptr;
+    CHECK(Indexed(output, "uuid") == std::vector<nlohmann::json>{"flow_1"});
+  }
 }
 
 TEST_CASE("What a run left is salvaged while the next one saves", "[publisher]") {

@@ -109,6 +109,24 @@ TEST_CASE("A plain file is salvaged up to its last whole record, wherever it is 
   CHECK(wreck.failed == 0);
 }
 
+TEST_CASE("The index of a run that died is cut to its last whole line, and no other file is",
+          "[salvage]") {
+  const std::string line = std::string(3000, 'x') + "\n";
+  Wreck wreck;
+  wreck.Leave("flow.pcap", "");  // so that it says when it is done
+  wreck.scratch.Write(absl::StrCat(kFolder, "index-host-1.jsonl"), line + line + "{\"torn");
+  wreck.scratch.Write(absl::StrCat(kFolder, "index-host-2.jsonl"), line + line);
+  wreck.scratch.Write(absl::StrCat(kFolder, "index-host-3.jsonl"), line + std::string(9000, '\0'));
+  wreck.scratch.Write(absl::StrCat(kFolder, "index-host-4.jsonl"), std::string(5000, 'x'));
+  wreck.scratch.Write(absl::StrCat(kFolder, "index-host-5.txt"), "not ours");
+  wreck.Salvage();
+  CHECK(wreck.Read("index-host-1.jsonl") == line + line);
+  CHECK(wreck.Read("index-host-2.jsonl") == line + line);
+  CHECK(wreck.Read("index-host-3.jsonl") == line);
+  CHECK(wreck.Read("index-host-4.jsonl").empty());
+  CHECK(wreck.Read("index-host-5.txt") == "not ours");
+}
+
 TEST_CASE("A compressed file is salvaged up to its last whole record, wherever it is torn",
           "[salvage]") {
   const Compression compression = GENERATE(Compression::kGzip, Compression::kZstd);

@@ -145,6 +145,14 @@ std::vector<AttachedInterfaces::Status> AttachedInterfaces::Attached() const {
   return attached;
 }
 
+std::optional<AttachedInterfaces::Status> AttachedInterfaces::Find(uint32_t ifindex) const {
+  const std::scoped_lock lock(mutex_);
+  const auto interface = interfaces_.find(ifindex);
+  if (interface == interfaces_.end()) return std::nullopt;
+  const Attachment& attachment = interface->second.attachment;
+  return Status{interface->second.name, attachment.ingress_hook, attachment.egress_hook};
+}
+
 absl::btree_map<std::string, CountersByDirection> AttachedInterfaces::Join(
     const absl::flat_hash_map<uint32_t, CountersByDirection>& user) const {
   const std::scoped_lock lock(mutex_);

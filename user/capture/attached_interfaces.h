@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,9 @@ class AttachedInterfaces {
 
   // Any thread.
   std::vector<Status> Attached() const;
+
+  // Of one interface, until it is gone. Any thread.
+  std::optional<Status> Find(uint32_t ifindex) const;
 
   // The kernel's counters joined with those of user space in `user`, by interface name.
   absl::btree_map<std::string, CountersByDirection> Join(

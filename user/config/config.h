@@ -43,6 +43,7 @@ struct Config {
   int64_t file_mode = 0640;
   absl::Duration flow_timeout = absl::Seconds(30);
   HttpExpose http_expose = HttpExpose::kMetrics;
+  bool index = true;
   std::vector<std::string> interfaces;  // each once; none = all that are up
   LogFormat log_format = LogFormat::kText;
   int64_t max_flows = 0;          // 0 = no limit

@@ -258,6 +258,9 @@ constexpr Flag kFlags[] = {
     {"compress", kFiles, kEnum<&Config::compress, kCompressValues>,
      "How files are compressed: not at all (.pcap), by gzip (.pcap.gz) or zstd (.pcap.zst).",
      kCommon},
+    {"index", kFiles, kBool<&Config::index>,
+     "Write a line of JSON for each file to index-<host>-<start>.jsonl beside it: who talked with "
+     "whom, when, how much, and how it went."},
     {"durability", kFiles, kEnum<&Config::durability, kDurabilityValues>,
      "What a file survives once it has its name: sync, a power cut; rename, a crash of the daemon "
      "only, which costs less."},

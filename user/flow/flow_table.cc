@@ -277,7 +277,7 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
     return;
   }
   if (packet.time_ns() - flow.first_ns > options_.capture_duration_ns) {
-    Finish(flow, Afterwards::kSettle);
+    Finish(flow, FlowEnd::kDuration, Afterwards::kSettle);
     Dispatch(packet);
     return;
   }
@@ -286,7 +286,7 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
   const bool was_closed = flow.closed();
   const Kept kept = Append(flow, packet);
   if (kept == Kept::kNoMemory) {
-    Finish(flow, Afterwards::kSettle, PH_MEMORY_LIMIT);
+    Finish(flow, FlowEnd::kMemory, Afterwards::kSettle, PH_MEMORY_LIMIT);
     return;
   }
   if (kept != Kept::kYes) return;
@@ -294,7 +294,7 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
   if (flow.reset && packet.cookie() != 0 && !packet.Is(PH_TCP_RST)) flow.reset = false;
   if (flow.closed() && !was_closed) timers_.Schedule(flow, DeadlineOf(flow));
   if (flow.records.chunk_bytes() >= most_waiting_bytes_ && !IsWaitingForName(flow)) {
-    Submit(flow, /*last=*/false);
+    Submit(flow, std::nullopt);
   }
 }
 
@@ -321,7 +321,7 @@ bool FlowTable::IsOfSameSocket(const Flow& flow, const Packet& packet) const {
 // A SYN on the tuple of a capturing flow, with a sequence number of its own.
 void FlowTable::OnNewSyn(Flow& flow, const Packet& packet) {
   if (flow.closed() || (packet.egress() && knows_sockets())) {
-    Finish(flow, Afterwards::kForget);
+    Finish(flow, FlowEnd::kReused, Afterwards::kForget);
     Begin(packet);
     return;
   }
@@ -346,7 +346,7 @@ void FlowTable::OnOtherSocket(Flow& flow, const Packet& packet) {
   std::unique_ptr<Flow> successor = packet.IsSynAck() || options_.ownership != Ownership::kSocket
                                         ? std::move(flow.successor)
                                         : nullptr;
-  Finish(flow, Afterwards::kForget);
+  Finish(flow, FlowEnd::kReused, Afterwards::kForget);
   if (successor != nullptr) InsertEmbryonic(std::move(successor));
   Dispatch(packet);
 }
@@ -506,17 +506,19 @@ void FlowTable::MergeSuccessor(Flow& flow) {
   budget_.Release(flow_bytes_);
 }
 
-void FlowTable::Submit(Flow& flow, bool last) {
+void FlowTable::Submit(Flow& flow, std::optional<FlowEnd> end) {
   if (flow.name == nullptr) NameItself(flow);
   FileJob job;
   job.flow_id = flow.id;
   job.uuid = flow.name->uuid;
   job.date = flow.name->date;
   job.link_type = flow.link_type;
+  job.key = flow.disguise == nullptr ? flow.key : flow.disguise->key;
   job.records = std::move(flow.records);
   job.first = !flow.has_file;
-  job.last = last;
-  if (last) {
+  job.last = end.has_value();
+  if (end) {
+    job.end = *end;
     job.packets = std::move(flow.packets);
     job.ended_ns = latest_ns_;
   } else if (job.first) {
@@ -528,7 +530,7 @@ void FlowTable::Submit(Flow& flow, bool last) {
   submit_(std::move(job));
 }
 
-void FlowTable::Finish(Flow& flow, Afterwards afterwards, ph_counter later_reason) {
+void FlowTable::Finish(Flow& flow, FlowEnd end, Afterwards afterwards, ph_counter later_reason) {
   MergeSuccessor(flow);
   // What a socket says after its end an ended flow catches. That the other side sent a RST is no
   // end: it may be forged. That a socket is an owner may be told after its end.
@@ -540,7 +542,9 @@ void FlowTable::Finish(Flow& flow, Afterwards afterwards, ph_counter later_reaso
     pool_.Free(std::move(flow.records));
     later_reason = PH_UNANNOUNCED;
   } else if (flow.packet_count > 0) {
-    Submit(flow, /*last=*/true);
+    if (flow.reset) end = FlowEnd::kRst;
+    if (flow.fin[PH_INGRESS] && flow.fin[PH_EGRESS]) end = FlowEnd::kFin;
+    Submit(flow, end);
   }
   if (IsWaitingForName(flow)) Bump(stats_.unnamed, int64_t{-1});
   limit_.Leave();
@@ -645,7 +649,9 @@ void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
   Bump(stats_.expired);
   const bool still_sending = !flow.closed() && now_ns - flow.last_ns < kLingerNs;
   if (flow.state == FlowState::kCapturing) {
-    Finish(flow, still_sending ? Afterwards::kSettle : Afterwards::kRemember);
+    const bool was_long = now_ns - flow.first_ns >= options_.capture_duration_ns;
+    Finish(flow, was_long ? FlowEnd::kDuration : FlowEnd::kIdle,
+           still_sending ? Afterwards::kSettle : Afterwards::kRemember);
   } else {
     // One that keeps sending must not begin again every few seconds.
     Drop(flow, ReasonToDrop(flow),
@@ -664,7 +670,7 @@ void FlowTable::EvictEmbryonic() {
 void FlowTable::FlushStreams() {
   capturing_.ForEach([this](AgeNode& node) {
     Flow& flow = static_cast<Flow&>(node);
-    if (!flow.records.empty() && !IsWaitingForName(flow)) Submit(flow, /*last=*/false);
+    if (!flow.records.empty() && !IsWaitingForName(flow)) Submit(flow, std::nullopt);
   });
 }
 
@@ -697,7 +703,7 @@ void FlowTable::FinishAll() {
     Drop(flow, ReasonToDrop(flow), Afterwards::kForget);
   }
   while (AgeNode* oldest = capturing_.front()) {
-    Finish(*static_cast<Flow*>(oldest), Afterwards::kForget);
+    Finish(*static_cast<Flow*>(oldest), FlowEnd::kShutdown, Afterwards::kForget);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/container/flat_hash_set.h"
@@ -261,15 +262,16 @@ class FlowTable {
   }
   // Keeps the packet's headers and notes what they say of the connection, or counts why not.
   Kept Append(Flow& flow, const Packet& packet);
-  // Hands over a capturing flow.
-  void Finish(Flow& flow, Afterwards afterwards, ph_counter later_reason = PH_LATE);
+  // Hands over a capturing flow. One that was closed has ended by that, and not by `end`.
+  void Finish(Flow& flow, FlowEnd end, Afterwards afterwards, ph_counter later_reason = PH_LATE);
   // Counts and forgets the packets of an embryonic flow.
   void Drop(Flow& flow, ph_counter reason, Afterwards afterwards);
   // Removes a live flow, and leaves what Afterwards says in its place.
   void Retire(Flow& flow, ph_counter later_reason, Afterwards afterwards);
   void Settle(EndedFlow& flow, int64_t now_ns);
   void MergeSuccessor(Flow& flow);
-  void Submit(Flow& flow, bool last);
+  // Its records; those of a flow that ended are the last.
+  void Submit(Flow& flow, std::optional<FlowEnd> end);
   void Remove(FlowEntry& entry);
   void OnTimer(FlowEntry& entry, int64_t now_ns);
   int64_t DeadlineOf(const Flow& flow) const;

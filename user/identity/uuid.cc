@@ -70,6 +70,14 @@ absl::StatusOr<std::string> HostName() {
   return std::string(name);
 }
 
+// With '-' for each character that no UUID may hold.
+std::string WithUuidCharacters(absl::string_view text) {
+  std::string result(text);
+  std::replace_if(
+      result.begin(), result.end(), [](char c) { return !IsUuidCharacter(c); }, '-');
+  return result;
+}
+
 std::string AddressForName(const uint8_t* address) {
   constexpr char kMapped[] = "::ffff:";
   char text[INET6_ADDRSTRLEN];
@@ -138,9 +146,7 @@ absl::StatusOr<std::string> UnsafeUuidPrefix(absl::string_view host, absl::strin
         absl::StrCat("/proc/uptime: no number in \"", absl::CHexEscape(proc_uptime), "\""));
   }
   if (host.empty()) return absl::InvalidArgumentError("this host has no name");
-  std::string prefix(host);
-  std::replace_if(
-      prefix.begin(), prefix.end(), [](char c) { return !IsUuidCharacter(c); }, '-');
+  std::string prefix = WithUuidCharacters(host);
   // Microseconds, as m-lab/uuid counts them, so that both cut off at the same second.
   const absl::Time boot = now - absl::Microseconds(static_cast<int64_t>(uptime_s * 1e6));
   absl::StrAppend(&prefix, "_", absl::ToUnixSeconds(boot), "_unsafe");
@@ -151,6 +157,11 @@ absl::StatusOr<std::string> UnsafeUuidPrefix(absl::string_view host, absl::strin
                                                    "; name a shorter one in -uuid-prefix-file"));
   }
   return prefix;
+}
+
+std::string HostForFileNames() {
+  const std::string host = WithUuidCharacters(HostName().value_or("")).substr(0, kMaxUuidLength);
+  return IsValidUuid(host) ? host : "unnamed";
 }
 
 absl::StatusOr<std::string> DefaultUuidPrefix() {

@@ -48,6 +48,10 @@ class UuidPrefix {
 // prefix would not be valid.
 absl::StatusOr<std::string> ReadUuidPrefix(const std::string& path);
 
+// The environment's POD_NAME or else the host name, made a valid UUID. Reads the environment: call
+// it before there are other threads.
+std::string HostForFileNames();
+
 // The prefix for when there is no file: "<host>_<boot time in unix seconds>_unsafe", where host is
 // the environment's POD_NAME or else the host name. Reads the environment: call it before there are
 // other threads.

@@ -37,7 +37,8 @@ class FolderSyncs {
 
 }  // namespace
 
-uint64_t PublishGroup(std::vector<FileOfGroup>& files, bool sync, Heartbeat* heartbeat) {
+uint64_t PublishGroup(std::vector<FileOfGroup>& files, bool sync, Heartbeat* heartbeat,
+                      absl::FunctionRef<void()> on_named) {
   uint64_t failed = 0;
   FolderSyncs file_systems(syncfs);
   FolderSyncs names(fsync);
@@ -62,6 +63,7 @@ uint64_t PublishGroup(std::vector<FileOfGroup>& files, bool sync, Heartbeat* hea
     entry.status = entry.file->Publish(&entry.name_was_taken);
     failed += !entry.status.ok();
   }
+  on_named();
   for (FileOfGroup& entry : files) {
     beat();
     if (sync && entry.status.ok()) entry.status = names.Sync(*entry.file->folder());

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/time/civil_time.h"
+#include "packet_headers/flow_key.h"
 #include "user/output/chunk_pool.h"
 #include "user/output/packet_counts.h"
 #include "user/output/pcap.h"
@@ -20,16 +21,29 @@ namespace packet_headers {
 
 class FileJobQueue;
 
+// What ended the capture of a flow.
+enum class FlowEnd : uint8_t {
+  kFin,       // FINs both ways
+  kRst,       // a RST before that
+  kIdle,      // -flowtimeout
+  kDuration,  // -captureduration
+  kShutdown,  // the end of the daemon, or of the capture files
+  kReused,    // another connection on its 4-tuple
+  kMemory,    // no memory for more
+};
+
 // The records of a flow, or the next of them, on their way to the flow's file.
 struct FileJob {
   uint64_t flow_id = 0;  // unique among the flows whose files are not finished
   std::string uuid;      // valid (IsValidUuid)
   absl::CivilDay date;   // names the folder
   LinkType link_type = LinkType::kEthernet;
+  ph_flow_key key = {};          // as the records show it: with what stands for hidden addresses
   ChunkList records;             // in pcap format
   bool first = true;             // nothing of the file went before
   bool last = true;              // the file is complete with these
-  PacketCounts packets;          // in the whole file; counts only in the last job
+  FlowEnd end = FlowEnd::kIdle;  // counts only in the last job
+  PacketCounts packets;          // in the whole file; likewise
   int64_t ended_ns = 0;          // likewise: monotonic time of the flow's end
   FileJobQueue* done = nullptr;  // where the job goes afterwards; outlives it
   bool saved = false;            // set by the publisher: the file is safe under its name

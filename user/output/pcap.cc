@@ -124,12 +124,12 @@ std::optional<uint32_t> SnaplenOfPcapFile(const char* header) {
 
 std::optional<PcapRecordHeader> GetPcapRecordHeader(const char* in, uint32_t snaplen) {
   const uint32_t captured_bytes = GetLittleEndian(in + 8);
-  if (captured_bytes == 0 || captured_bytes > snaplen ||
-      captured_bytes > GetLittleEndian(in + 12) ||
+  const uint32_t original_bytes = GetLittleEndian(in + 12);
+  if (captured_bytes == 0 || captured_bytes > snaplen || captured_bytes > original_bytes ||
       GetLittleEndian(in + 4) >= kNanosecondsPerSecond) {
     return std::nullopt;
   }
-  return PcapRecordHeader{GetTime(in), captured_bytes};
+  return PcapRecordHeader{GetTime(in), captured_bytes, original_bytes};
 }
 
 OrderedPcapRecords OrderPcapRecords(absl::Span<char> records, size_t held_bytes,

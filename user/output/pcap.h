@@ -34,6 +34,7 @@ std::optional<uint32_t> SnaplenOfPcapFile(const char* header);
 struct PcapRecordHeader {
   int64_t time_ns;
   uint32_t captured_bytes;
+  uint32_t original_bytes;
 };
 
 // Reads kPcapRecordHeaderBytes; nothing if a file of ours can't hold them, as zeros are where a

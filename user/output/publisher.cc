@@ -45,12 +45,13 @@ bool IsLackOfSpace(const absl::Status& status) { return absl::IsResourceExhauste
 }  // namespace
 
 Publisher::Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen,
-                     Compression compression, RetryOptions retry)
+                     Compression compression, RetryOptions retry, std::unique_ptr<IndexFile> index)
     : directory_(std::move(directory)),
       snaplen_(snaplen),
       extension_(PcapExtension(compression)),
       retry_(retry),
       compressor_(Compressor::Make(compression)),
+      index_(std::move(index)),
       salvage_(*directory_),
       thread_(StartThread(heartbeat_.thread(), [this] { Run(); })) {}
 
@@ -75,6 +76,7 @@ void Publisher::Run() {
     if (!round.empty()) Work(round);
     log_.CatchUp(MonotonicNow());
   }
+  WriteIndex();  // what could not be written before
   heartbeat_.Rest();
 }
 
@@ -161,6 +163,7 @@ absl::Status Publisher::Write(FlowFile& file) {
     file.bytes += written->stored_bytes;
     file.last_time_ns = written->last_time_ns;
     file.held = piece_;
+    file.summary = written->summary;
     Return(file, /*saved=*/false);
   }
   file.hidden->CloseDescriptor();
@@ -170,6 +173,7 @@ absl::Status Publisher::Write(FlowFile& file) {
 absl::StatusOr<Publisher::Written> Publisher::WriteRecords(const FileJob& job, FlowFile& file) {
   Written written;
   written.last_time_ns = file.last_time_ns;
+  written.summary = file.summary;
   const auto store = [&](absl::string_view bytes) {
     written.stored_bytes += static_cast<int64_t>(bytes.size());
     return file.hidden->Append(bytes);
@@ -185,6 +189,10 @@ absl::StatusOr<Publisher::Written> Publisher::WriteRecords(const FileJob& job, F
         absl::MakeSpan(piece_).subspan(header_bytes), held_bytes, &written.last_time_ns);
     written.times_raised += static_cast<int64_t>(ordered.raised_times);
     written.record_bytes += static_cast<int64_t>(ordered.bytes);
+    if (index_ != nullptr) {
+      written.summary.Add(absl::string_view(piece_).substr(header_bytes, ordered.bytes),
+                          job.link_type, job.key);
+    }
     const size_t bytes = std::exchange(header_bytes, 0) + ordered.bytes;
     status = compressor_->Write(absl::string_view(piece_).substr(0, bytes), last, store);
     piece_.erase(0, bytes);
@@ -207,12 +215,33 @@ void Publisher::Complete(const Round& whole) {
     file->stage = FileStage::kWriteFinal;
     group.push_back({file->hidden.get(), absl::OkStatus()});
   }
-  CountError(FileStage::kWriteFinal, PublishGroup(group, directory_->options().sync, &heartbeat_));
+  const auto index = [&] {
+    if (index_ == nullptr) return;
+    for (size_t i = 0; i < whole.size(); ++i) {
+      FlowFile& file = *whole[i];
+      if (!group[i].status.ok() || std::exchange(file.is_indexed, true)) continue;
+      index_->Add(*file.hidden, file.jobs.back(), file.last_job.summary);
+    }
+    WriteIndex();
+  };
+  CountError(FileStage::kWriteFinal,
+             PublishGroup(group, directory_->options().sync, &heartbeat_, index));
   for (size_t i = 0; i < whole.size(); ++i) {
     whole[i]->status = group[i].status;
     whole[i]->is_lost = group[i].sync_failed && whole[i]->bytes > 0;
     stats_.names_taken += group[i].name_was_taken;
   }
+}
+
+void Publisher::WriteIndex() {
+  if (index_ == nullptr) return;
+  const absl::Status status = index_->Write(directory_->options().sync);
+  stats_.index_lines = index_->lines_written();
+  stats_.index_lines_lost = index_->lines_lost();
+  if (status.ok()) return;
+  CountError(FileStage::kWriteFinal);
+  log_.Say(spdlog::level::err, absl::StrCat("the index could not be written: ", status.message()),
+           MonotonicNow());
 }
 
 // Decides what becomes of the files of a round, by what came of all of them.

@@ -21,13 +21,15 @@
 #include "user/output/compressor.h"
 #include "user/output/data_directory.h"
 #include "user/output/file_job.h"
+#include "user/output/flow_summary.h"
+#include "user/output/index_file.h"
 #include "user/output/recent_files.h"
 #include "user/output/salvage.h"
 
 namespace packet_headers {
 
 // What a file takes in the publisher while it waits for its next job, about.
-inline constexpr int64_t kOpenFileBytes = 1280;
+inline constexpr int64_t kOpenFileBytes = 2048;
 
 // Of a job that takes so much, and is not the last, the end is held back: what comes late in the
 // next one belongs between its records.
@@ -40,7 +42,7 @@ enum class FileStage {
   kFileOpen,      // the hidden file
   kWritePartial,  // writing the records of a file that is handed over as a whole
   kStreaming,     // writing those of a file that is handed over in parts
-  kWriteFinal,    // the sync, or giving the file its name
+  kWriteFinal,    // the sync, giving the file its name, or its line in the index
 };
 
 inline constexpr size_t kFileStages = 5;
@@ -62,6 +64,8 @@ struct PublisherStats {
   std::atomic<uint64_t> bytes_written{0};       // of records, before compression
   std::atomic<uint64_t> bytes_stored{0};        // of files, as they went to the disk
   Histogram latency_ns{kPublishLatencyBounds};  // from a flow's end to its file's name
+  std::atomic<uint64_t> index_lines{0};
+  std::atomic<uint64_t> index_lines_lost{0};
 };
 
 // How a publisher deals with what fails.
@@ -81,8 +85,9 @@ struct RetryOptions {
 // its sync failed, after which the kernel forgets what it could not write.
 class Publisher {
  public:
+  // Without an `index` none is written.
   Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen, Compression compression,
-            RetryOptions retry = {});
+            RetryOptions retry = {}, std::unique_ptr<IndexFile> index = nullptr);
   // Finishes all jobs, then returns them to their queues.
   ~Publisher();
 
@@ -108,6 +113,7 @@ class Publisher {
     int64_t record_bytes = 0;
     int64_t times_raised = 0;
     int64_t last_time_ns = 0;
+    FlowSummary summary;  // with that of the jobs before
   };
 
   // The file of a flow from its first job until it has its name or is given up.
@@ -119,12 +125,14 @@ class Publisher {
     std::unique_ptr<HiddenFile> hidden;  // null until it was made
     int64_t bytes = 0;                   // of the hidden file, by jobs that are done
     int64_t last_time_ns = 0;            // of the records in them
+    FlowSummary summary;                 // likewise
     std::string held;                    // records of those jobs that are not in the file yet
     Written last_job;                    // once that is written, too
     bool is_queued = false;              // in a round or among those that fail
     bool is_given_up = false;
     bool has_written = false;             // some bytes, in this round
     bool is_lost = false;                 // what is in the file, and no more in memory
+    bool is_indexed = false;              // its line is in the index, or waits for it
     int tries = 0;                        // that failed where others didn't
     FileStage stage = FileStage::kMkdir;  // what is being done, or failed
     absl::Status status;                  // of the last try
@@ -138,6 +146,7 @@ class Publisher {
   absl::Status Begin(FlowFile& file);
   absl::StatusOr<Written> WriteRecords(const FileJob& job, FlowFile& file);
   void Complete(const Round& whole);
+  void WriteIndex();
   void Settle(const Round& round);
   void Fail(FlowFile& file, bool is_alone, int64_t now_ns);
   void NoteDisk(const absl::Status& status, bool is_well, int64_t now_ns);
@@ -151,6 +160,7 @@ class Publisher {
   const absl::string_view extension_;
   const RetryOptions retry_;
   const std::unique_ptr<Compressor> compressor_;
+  const std::unique_ptr<IndexFile> index_;  // null: none is written
   Salvage salvage_;
   FileJobQueue jobs_;
   std::atomic<size_t> held_jobs_{0};  // in files_

@@ -21,6 +21,7 @@
 #include "spdlog/spdlog.h"
 #include "user/base/clock.h"
 #include "user/base/named_thread.h"
+#include "user/output/index_file.h"
 #include "user/output/pcap.h"
 
 namespace packet_headers {
@@ -213,6 +214,13 @@ void Salvage::ListFolder(UniqueFd fd, const std::string& path, Leftovers& leftov
       ListFolder(OpenBeneath(parent, entry->d_name),
                  path.empty() ? std::string(name) : absl::StrCat(path, "/", name), leftovers);
       continue;
+    }
+    if (IsIndexName(name)) {
+      const absl::Status mended = MendIndex(parent, entry->d_name);
+      if (!mended.ok()) {
+        spdlog::warn("the last line of {}/{} may be torn: {}", path, entry->d_name,
+                     std::string(mended.message()));
+      }
     }
     if (!absl::ConsumePrefix(&name, ".") || !absl::ConsumeSuffix(&name, ".part")) continue;
     for (const Compression compression : kCompressions) {

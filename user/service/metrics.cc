@@ -136,6 +136,14 @@ class Collector {
                 "Files that got a number in their name, since the name was there already.")
         .Add(stats.names_taken);
     scrape
+        .Family("packet_headers_index_lines_total", MetricType::Counter,
+                "Lines that the index has of files.")
+        .Add(stats.index_lines);
+    scrape
+        .Family("packet_headers_index_lines_lost_total", MetricType::Counter,
+                "Lines of the index that could not be written; their files are there.")
+        .Add(stats.index_lines_lost);
+    scrape
         .Family("packet_headers_times_raised_total", MetricType::Counter,
                 "Records of long flows that came late and got the time of the record before.")
         .Add(stats.times_raised);
