@@ -17,7 +17,6 @@ CROWD = os.path.abspath(os.environ.get(
     "CROWD", os.path.join(HERE, "..", "..", "build", "tests", "crowd")))
 CROWD_NETWORK = "10.8.0.0/16"  # as in crowd.c
 PORT = 7200
-BACKLOG = 1 << 17
 FLOWS = 1_000_000
 SECONDS = 100  # in which they are made at the latest
 SCRAPE_WITHIN_S = 5
@@ -26,13 +25,13 @@ SCRAPE_WITHIN_S = 5
 class Crowd:
     """The peers of crowd.c, and a listener in host that bears them."""
 
-    def __init__(self, case, reset):
+    def __init__(self, case, reset, backlog=65535):
         self._case, self._reset = case, reset
         case.host.ip("route", "add", CROWD_NETWORK, "via", PEER4)
         for setting in ("net.core.somaxconn", "net.ipv4.tcp_max_syn_backlog"):
-            case.host.run("sysctl", "-q", "-w", f"{setting}={BACKLOG}")
+            case.host.run("sysctl", "-q", "-w", f"{setting}={backlog}")
         with case.host.entered():
-            listener = socket.create_server((HOST4, PORT), backlog=BACKLOG)
+            listener = socket.create_server((HOST4, PORT), backlog=backlog)
         case.addCleanup(listener.close)
         if reset:
             self._start("accept", namespace=case.host, stdin=listener)

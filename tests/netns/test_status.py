@@ -168,7 +168,8 @@ class Flows(StatusTest):
         """Each flow is on one page; nobody waits for long, and metrics for none of it."""
         daemon = self.start_daemon("-captureduration=10m", "-flowtimeout=10m", "-shards=2")
         began = time.monotonic()
-        self.assertEqual(Crowd(self, reset=False).connect(MANY, seconds=60)(), MANY)
+        crowd = Crowd(self, reset=False, backlog=2 * MANY)
+        self.assertEqual(crowd.connect(MANY, seconds=60)(), MANY)
         wait_until(lambda: daemon.metric("flows", state="capturing") == MANY, "all are open", 30)
         made = time.monotonic() - began
         uuids, path, took = set(), f"/flows?limit={PAGE}", []
