@@ -29,6 +29,7 @@ struct FileJob {
   ChunkList records;             // in pcap format
   bool first = true;             // nothing of the file went before
   bool last = true;              // the file is complete with these
+  bool large = false;            // this job, or one before of the same file
   PacketCounts packets;          // in the whole file; counts only in the last job
   FileJobQueue* done = nullptr;  // where the job goes afterwards; outlives it
   bool saved = false;            // set by the publisher: the file is safe under its name
