@@ -120,6 +120,7 @@ class Output {
     job.uuid = uuid;
     job.date = date;
     job.last = last;
+    job.large = records.size() >= size_t{kHeldBytes};
     job.done = &done;
     REQUIRE(job.records.Append(records, pool));
     publisher->Submit(std::move(job));

@@ -107,6 +107,7 @@ struct Flow : FlowEntry {
   bool reset = false;
   bool reset_by_host = false;                // by the owning socket
   bool has_file = false;                     // which some of its records went to
+  bool has_large_file = false;               // which many did
   bool foreign = false;                      // the host sent of it what no local socket had made
   std::unique_ptr<const Disguise> disguise;  // null: nothing of it is hidden
   std::unique_ptr<FlowName> name;            // null: not decided yet

@@ -32,7 +32,7 @@ std::atomic<int64_t>& CountOf(FlowStats& stats, FlowState state) {
 // A flow's records go to its file once they take so many bytes, with -stream and without: the
 // memory is used again while the processor's cache has it, and no flow takes more, however long.
 constexpr int64_t kStreamBytes = 16 * 1024;
-constexpr int64_t kLargeFlowBytes = kLargeJobBytes;
+constexpr int64_t kLargeJobBytes = 512 * 1024;
 
 // With its UUID. While the disk takes nothing many of them wait.
 constexpr int64_t kFileJobBytes = sizeof(FileJob) + 64;
@@ -65,8 +65,7 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
                      KernelFlows& kernel, std::function<void(FileJob)> submit)
     : options_(options),
       flow_bytes_(sizeof(Flow) + (options.anonymizer == nullptr ? 0 : sizeof(Disguise))),
-      most_waiting_bytes_(options.stream ? kStreamBytes : kLargeFlowBytes),
-      open_file_bytes_(kOpenFileBytes + (options.stream ? 0 : kHeldBytes)),
+      most_waiting_bytes_(options.stream ? kStreamBytes : kLargeJobBytes),
       budget_(budget),
       limit_(limit),
       books_(books),
@@ -513,6 +512,10 @@ void FlowTable::Submit(Flow& flow, std::optional<FlowEnd> end) {
   job.uuid = flow.name->uuid;
   job.date = flow.name->date;
   job.link_type = flow.link_type;
+  const bool becomes_large =
+      !end && !flow.has_large_file && flow.records.chunk_bytes() >= kLargeJobBytes;
+  flow.has_large_file |= becomes_large;
+  job.large = flow.has_large_file;
   job.key = flow.disguise == nullptr ? flow.key : flow.disguise->key;
   job.records = std::move(flow.records);
   job.first = !flow.has_file;
@@ -523,8 +526,9 @@ void FlowTable::Submit(Flow& flow, std::optional<FlowEnd> end) {
     job.ended_ns = latest_ns_;
   } else if (job.first) {
     flow.has_file = true;
-    budget_.Reserve(open_file_bytes_);
+    budget_.Reserve(kOpenFileBytes);
   }
+  if (becomes_large) budget_.Reserve(kHeldBytes);
   ++jobs_outstanding_;
   budget_.Reserve(kFileJobBytes);
   submit_(std::move(job));
@@ -691,7 +695,8 @@ std::string FlowTable::UuidOf(const Flow& flow) const {
 void FlowTable::OnJobDone(FileJob job) {
   --jobs_outstanding_;
   budget_.Release(kFileJobBytes);
-  if (job.last && !job.first) budget_.Release(open_file_bytes_);
+  if (job.last && !job.first) budget_.Release(kOpenFileBytes);
+  if (job.last && job.large) budget_.Release(kHeldBytes);
   pool_.Free(std::move(job.records));
   if (job.last) books_.Count(job.packets, job.saved ? PH_SAVED : PH_WRITE_ERROR);
 }

@@ -284,7 +284,6 @@ class FlowTable {
   const FlowOptions options_;
   const int64_t flow_bytes_;          // that a flow takes, its records apart
   const int64_t most_waiting_bytes_;  // of a flow's records in memory
-  const int64_t open_file_bytes_;     // that a flow takes whose file was begun
   MemoryBudget& budget_;
   FlowLimit& limit_;
   Books& books_;

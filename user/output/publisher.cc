@@ -202,7 +202,7 @@ absl::StatusOr<Publisher::Written> Publisher::WriteRecords(const FileJob& job, F
     absl::StrAppend(&piece_, bytes);
     if (piece_.size() >= kPieceBytes) write_piece(/*last=*/false, kHeldBytes);
   });
-  const bool is_end_held = !job.last && job.records.chunk_bytes() >= kLargeJobBytes;
+  const bool is_end_held = job.large && !job.last;
   if (status.ok()) write_piece(/*last=*/true, is_end_held ? kHeldBytes : 0);
   if (!status.ok()) return status;
   return written;

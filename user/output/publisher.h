@@ -31,9 +31,8 @@ namespace packet_headers {
 // What a file takes in the publisher while it waits for its next job, about.
 inline constexpr int64_t kOpenFileBytes = 2048;
 
-// Of a job that takes so much, and is not the last, the end is held back: what comes late in the
-// next one belongs between its records.
-inline constexpr int64_t kLargeJobBytes = 512 * 1024;
+// And what it takes more once one of its jobs was large. The end of such a one is held back: what
+// comes late in the next belongs between its records.
 inline constexpr int64_t kHeldBytes = 64 * 1024;
 
 // What the making of a file can fail at.
