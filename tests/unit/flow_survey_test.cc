@@ -1,6 +1,10 @@
 #include "user/flow/flow_survey.h"
 
+#include <arpa/inet.h>
+
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
