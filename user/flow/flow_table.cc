@@ -29,8 +29,9 @@ std::atomic<int64_t>& CountOf(FlowStats& stats, FlowState state) {
   }
 }
 
-// A flow's records go to its file once they take so many bytes, with -stream and without: the
-// memory is used again while the processor's cache has it, and no flow takes more, however long.
+// A named flow's records go to its file once they take so many bytes, with -stream and without:
+// the memory is used again while the processor's cache has it, and a flow needs no more of it,
+// however long.
 constexpr int64_t kStreamBytes = 16 * 1024;
 constexpr int64_t kLargeJobBytes = 512 * 1024;
 
@@ -512,8 +513,8 @@ void FlowTable::Submit(Flow& flow, std::optional<FlowEnd> end) {
   job.uuid = flow.name->uuid;
   job.date = flow.name->date;
   job.link_type = flow.link_type;
-  const bool becomes_large =
-      !end && !flow.has_large_file && flow.records.chunk_bytes() >= kLargeJobBytes;
+  const bool becomes_large = !end && !options_.stream && !flow.has_large_file &&
+                             flow.records.chunk_bytes() >= kLargeJobBytes;
   flow.has_large_file |= becomes_large;
   job.large = flow.has_large_file;
   job.key = flow.disguise == nullptr ? flow.key : flow.disguise->key;

@@ -42,7 +42,7 @@ struct FileJob {
   ChunkList records;             // in pcap format
   bool first = true;             // nothing of the file went before
   bool last = true;              // the file is complete with these
-  bool large = false;            // this job, or one before of the same file
+  bool large = false;            // more comes soon, or of a job before it did
   FlowEnd end = FlowEnd::kIdle;  // counts only in the last job
   PacketCounts packets;          // in the whole file; likewise
   int64_t ended_ns = 0;          // likewise: monotonic time of the flow's end

@@ -162,7 +162,7 @@ absl::Status Publisher::Write(FlowFile& file) {
     if (file.jobs.front().last) break;
     file.bytes += written->stored_bytes;
     file.last_time_ns = written->last_time_ns;
-    file.held = piece_;
+    file.held = std::string(piece_);  // as large as accounted
     file.summary = written->summary;
     Return(file, /*saved=*/false);
   }

@@ -76,11 +76,12 @@ struct RetryOptions {
 // Owns one thread, which takes jobs in groups: all files of a group are written, then synced, then
 // renamed, then their folders synced, and only then are they called saved. Each job makes one
 // member of its compressed file, so that what a crash leaves of a file can be read up to its last
-// whole job. Such leftovers of earlier runs are salvaged meanwhile.
+// whole job, but for what of a large one was held back. Such leftovers of earlier runs are salvaged
+// meanwhile.
 //
 // A job that fails keeps its records and is tried again, for as long as the disk takes nothing;
 // what was written of it is removed or cut off at once. Given up is what fails often while other
-// files can be saved, and a stream whose earlier records may be lost: its hidden file is gone, or
+// files can be saved, and a file of several jobs whose earlier records may be lost: it is gone, or
 // its sync failed, after which the kernel forgets what it could not write.
 class Publisher {
  public:
