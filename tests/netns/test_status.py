@@ -98,6 +98,19 @@ class Access(StatusTest):
             [200] * 8)
         self.finish(daemon)
 
+    def test_any_name_of_an_interface(self):
+        """Linux takes almost any bytes; whoever reads of it gets UTF-8, and no code of terminals."""
+        self.host.link_to(self.peer, os.fsdecode(b"\xff\xfe\x1b"), "peer1", [], [])
+        shown = r"\xff\xfe\x1b"
+        daemon = self.start_daemon("-log.format=json", interface=None)
+        self.assertEqual(self.statuses(PUBLIC + PRIVATE), [200] * 8)
+        self.assertIn(shown, [one["name"] for one in self.ask("/status")["interfaces"]])
+        self.assertIn(r'interface="\\xff\\xfe\\x1b"', self.get("/metrics")[1])
+        self.assertIn(f"attached to {shown} (ifindex ",
+                      "".join(json.loads(line)["message"] for line in daemon.log.splitlines()))
+        daemon.send_signal(signal.SIGTERM)
+        self.assertEqual(daemon.wait_for_exit(10), 0, daemon.log)
+
 
 @needs_daemon
 class Flows(StatusTest):

@@ -131,7 +131,7 @@ std::string FlowListing::Json(Asked asked) const {
          {"age_seconds", Seconds(row.age_ns)},
          {"idle_seconds", Seconds(row.idle_ns)}});
   }
-  return listing.dump();
+  return listing.dump(-1, ' ', /*ensure_ascii=*/false, ordered_json::error_handler_t::replace);
 }
 
 }  // namespace packet_headers
