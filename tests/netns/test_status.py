@@ -51,12 +51,12 @@ class StatusTest(CaptureTest):
         super().setUp()
         self.listener = listen(self, self.host, HOST4)
 
-    def show_flows(self, *arguments, code=0, port=METRICS_PORT):
+    def show_flows(self, space=None, host="", code=0):
         """stdout and stderr of -flows, asked by nobody in particular."""
         done = subprocess.run(
-            ["ip", "netns", "exec", self.host.name, "setpriv", "--reuid=65534", "--regid=65534",
-             "--clear-groups", "--bounding-set=-all", BINARY, "-flows",
-             f"-prometheusx.listen-address=:{port}", *arguments],
+            ["ip", "netns", "exec", (space or self.host).name, "setpriv", "--reuid=65534",
+             "--regid=65534", "--clear-groups", "--bounding-set=-all", BINARY, "-flows",
+             f"-prometheusx.listen-address={host}:{METRICS_PORT}"],
             env=ENVIRONMENT, text=True, capture_output=True, timeout=30, check=False)
         self.assertEqual(done.returncode, code, done.stderr)
         return done.stdout, done.stderr
@@ -70,7 +70,7 @@ class Access(StatusTest):
 
     def test_this_host_alone(self):
         daemon = self.start_daemon(f"-prometheusx.listen-address=:{METRICS_PORT}")
-        for host in ("127.0.0.1", "::1"):
+        for host in ("127.0.0.1", "::1", HOST4, HOST6):
             self.assertEqual(self.statuses(PUBLIC + PRIVATE, host=host), [200] * 8)
         for host in (HOST4, HOST6):
             self.assertEqual(self.statuses(PUBLIC, space=self.peer, host=host), [200] * 3)
@@ -307,6 +307,14 @@ class Command(StatusTest):
         self.assertEqual(len({row.split()[-1] for row in rows}), len(pairs))
         self.finish(daemon)
 
+    def test_at_one_address(self):
+        """Who is refused is told why."""
+        daemon = self.start_daemon(f"-prometheusx.listen-address={HOST4}:{METRICS_PORT}")
+        self.assertTrue(self.show_flows(host=HOST4)[0].startswith("State "))
+        _, error = self.show_flows(space=self.peer, host=HOST4, code=1)
+        self.assertRegex(error, "it answers 403 Forbidden: .* -http.expose=all")
+        self.finish(daemon)
+
     def test_nobody_there(self):
         _, error = self.show_flows(code=1)
         self.assertRegex(error, r"localhost:9990: Connection refused .*"
@@ -318,7 +326,9 @@ class Command(StatusTest):
             fake = socket.create_server(("127.0.0.1", METRICS_PORT))
         self.addCleanup(fake.close)
         for answer in (b"SSH-2.0-x\r\n", b"HTTP/1.0 200 OK\r\n\r\n{\"flows\":[3]}",
-                       b"HTTP/1.0 200 OK\r\n\r\n[[[[\x1b[2J", b"HTTP/1.0 404 Not Found\r\n\r\n", b""):
+                       b"HTTP/1.0 200 OK\r\n\r\n[[[[\x1b[2J",
+                       b"HTTP/1.0 404 \x1b[2J\r\n\r\n\x1b[2J" + bytes(1 << 20),
+                       b"HTTP/1.\r\n\r\n", b""):
             asking = fork(self, self.host, lambda: subprocess.run(
                 [BINARY, "-flows"], env=ENVIRONMENT, capture_output=True, timeout=30, check=False))
             accepted, _ = fake.accept()

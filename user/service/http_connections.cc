@@ -63,10 +63,10 @@ HttpConnections::HttpConnections(HttpRoutes routes, size_t places)
       places_(places),
       not_found_(MakeAnswer({MHD_HTTP_NOT_FOUND, "not found\n"})),
       not_allowed_(MakeAnswer({MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed\n"})),
-      not_for_others_(
-          MakeAnswer({MHD_HTTP_FORBIDDEN,
-                      "this is shown to clients on the same host (127.0.0.1 or ::1) alone; "
-                      "-http.expose=all shows it to all\n"})),
+      not_for_others_(MakeAnswer(
+          {MHD_HTTP_FORBIDDEN,
+           "this is shown to clients on the same host alone (from localhost, or from the "
+           "address that they ask); -http.expose=all shows it to all\n"})),
       not_for_names_(
           MakeAnswer({MHD_HTTP_FORBIDDEN,
                       "the Host header is a name: ask for localhost or an address, so that no page "
