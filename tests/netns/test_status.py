@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ PRIVATE = ("/", "/status.css", "/status.js", "/status", "/flows")
 MANY = 100_000
 PAGE = 1000
 FIN = 1
+CTRL_S, CTRL_Q = b"\x13", b"\x11"
 SLOWEST_S = 2  # no page takes longer
 BROWSER = shutil.which("chromium")
 
@@ -226,6 +228,22 @@ def ask_again_and_again(seconds):
     return asked
 
 
+def read_terminal(screen, until=None):
+    """What is shown until then, or until nobody has the terminal any more."""
+    shown = b""
+
+    def is_there():
+        nonlocal shown
+        if select.select([screen], [], [], 0)[0]:
+            try:
+                shown += os.read(screen, 1 << 16)
+            except OSError:
+                return until is None
+        return until is not None and until in shown
+    wait_until(is_there, lambda: f"{until} on the terminal, on which there is {shown}")
+    return shown
+
+
 def look_at(path):
     """The size of a PNG, and the red, green and blue of its first pixel."""
     with open(path, "rb") as file:
@@ -259,21 +277,31 @@ class Log(StatusTest):
         self.assertRegex(messages[-2], r"^the books close: (\d+) packets seen = \d+ saved \+ ")
         self.assertEqual(messages[-1], "saved 1 files, 0 failed")
 
-    def test_terminal(self):
-        """One line stays below the log, and is gone at the end."""
+    def on_terminal(self, *words, **options):
+        """The daemon, started by these words, and the other end of the terminal that it is on."""
         screen, terminal = os.openpty()
         self.addCleanup(os.close, screen)
-        process = self.host.popen(BINARY, "-interface=host0", "-sigtermwait=0s",
-                                  f"-datadir={self.folder}/data", stderr=terminal)
+        process = self.host.popen(*words, BINARY, "-interface=host0", "-sigtermwait=0s",
+                                  f"-datadir={self.folder}/data", stdin=terminal, stderr=terminal,
+                                  **options)
         os.close(terminal)
         self.addCleanup(end_process, process)
-        shown = b""
-        while b" packets/s  saved " not in shown:
-            shown += os.read(screen, 1 << 16)
+        return process, screen
+
+    def wait_for_samples(self):
+        """Until the daemon would have drawn its line a few times."""
+        before = len(self.ask("/status")["history"])
+        wait_until(lambda: len(self.ask("/status")["history"]) > before + 1, "it goes on")
+
+    def test_terminal(self):
+        """One line stays below the log, and is gone at the end."""
+        process, screen = self.on_terminal()
+        shown = read_terminal(screen, b" packets/s  saved ")
+        os.write(screen, CTRL_S)
+        self.wait_for_samples()
+        os.write(screen, CTRL_Q)
         process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(OSError):  # the other end is closed
-            while data := os.read(screen, 1 << 16):
-                shown += data
+        shown += read_terminal(screen)
         self.assertEqual(process.wait(10), 0)
         lines = shown.decode().split("\r\n")
         self.assertIn("the books close: ", lines[-3])
@@ -281,6 +309,26 @@ class Log(StatusTest):
         # Nothing is left of it before a line of the log.
         for line in lines:
             self.assertNotIn("packets/s", line.split("\r\x1b[K")[-1])
+
+    def test_terminal_of_another_job(self):
+        """In the background there is the log alone."""
+        shell, screen = self.on_terminal("setsid", "--ctty", "sh", "-c",
+                                         'set -m; "$@" & echo $!; wait', "sh",
+                                         stdout=subprocess.PIPE)
+        self.addCleanup(shell.stdout.close)
+        daemon = os.pidfd_open(int(shell.stdout.readline()))
+        self.addCleanup(os.close, daemon)
+
+        def end(number):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(daemon, number)
+        self.addCleanup(end, signal.SIGKILL)
+        shown = read_terminal(screen, b" ready: ")
+        self.wait_for_samples()
+        end(signal.SIGTERM)
+        shown += read_terminal(screen)
+        self.assertIn(b"the books close: ", shown)
+        self.assertNotIn(b"packets/s", shown)
 
 
 @needs_daemon
