@@ -74,7 +74,9 @@ void FlowSurvey::Begin(FlowTable& table) {
   rows_.clear();
   // The next page goes on where the one before has ended.
   const bool goes_on = query_->after != 0 && query_->after == walked_to_;
-  if (!goes_on) table.BeginWalk();
+  if (goes_on) return;
+  table.BeginWalk();
+  walked_to_ = 0;
 }
 
 bool FlowSurvey::Look(const FlowTable& table, const Flow& flow) {
