@@ -1,7 +1,9 @@
 """What people see of a running daemon: the status page, /flows and -flows."""
 
 import contextlib
+import http.server
 import json
+import mimetypes
 import os
 import re
 import select
@@ -10,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 import unittest
 import zlib
@@ -441,6 +444,33 @@ class Page(StatusTest):
             "data:,", "status.css", "status.js", "metrics", "flows", "status", "healthz",
             "readyz"}, set())
         self.finish(daemon)
+
+    def test_without_flows(self):
+        """Where they alone are refused the rest is shown, and why they are not."""
+        daemon = self.start_daemon()
+        answers = {path: self.get(path) for path in PRIVATE}
+        self.finish(daemon)
+        answers["/flows"] = 503, "the shards don't answer"
+
+        class Fake(http.server.BaseHTTPRequestHandler):
+
+            def do_GET(self):
+                status, text = answers.get(self.path.partition("?")[0], (404, ""))
+                self.send_response(status)
+                self.send_header("Content-Type", mimetypes.guess_type(self.path)[0] or "text/html")
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_):
+                pass
+        with self.host.entered():
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", METRICS_PORT), Fake)
+        self.addCleanup(server.server_close)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.shutdown)
+        shown = self.browse("--dump-dom").stdout
+        self.assertIn("capturing on 1 interface(s)", shown)
+        self.assertIn("the shards don't answer", shown)
 
     def test_light_dark_wide_narrow(self):
         """It follows the scheme of the screen, on any width of it."""
