@@ -155,6 +155,10 @@ TEST_CASE_METHOD(Surveyed, "A turn looks at so many flows and no more", "[survey
     survey.Ask({.most = 5});
     CHECK(Turn().value().size() == 5);
   }
+  SECTION("none if all are on pages before") {
+    survey.Ask({.after = uint64_t{1} << 48, .most = 2});
+    CHECK(Turn().value().empty());
+  }
   SECTION("a page goes on behind the one before, not where another walk was given up") {
     const uint64_t after = Ask({.most = 5}).back().id;
     survey.Ask({.order = Order::kBytes, .most = 2});
