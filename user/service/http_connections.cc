@@ -12,7 +12,6 @@
 #include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "user/base/out_of_memory.h"
 
 namespace packet_headers {
@@ -152,12 +151,10 @@ const HttpConnections::Answer* HttpConnections::AnswerTo(MHD_Connection* connect
       MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
   if (!route.is_for_all && host != nullptr && !IsAddressOrLocalhost(host)) return &not_for_names_;
   if (method != MHD_HTTP_METHOD_GET && method != MHD_HTTP_METHOD_HEAD) return &not_allowed_;
-  const HttpArguments arguments = route.takes_arguments ? ArgumentsOf(connection) : HttpArguments();
-  std::string asked = path;
-  for (const auto& [name, value] : arguments) absl::StrAppend(&asked, "\n", name, "\n", value);
+  std::pair asked(path, route.takes_arguments ? ArgumentsOf(connection) : HttpArguments());
   const auto known = answers_.find(asked);
   if (known != answers_.end()) return &known->second;
-  std::optional<HttpAnswer> answer = route.answer(arguments);
+  std::optional<HttpAnswer> answer = route.answer(asked.second);
   if (!answer) return nullptr;
   return &answers_.emplace(std::move(asked), MakeAnswer(*std::move(answer))).first->second;
 }
