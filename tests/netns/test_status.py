@@ -12,12 +12,13 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 import unittest
 import zlib
 
-from harness import (BINARY, ENVIRONMENT, HOST4, HOST6, METRICS_PORT, PEER4, CaptureTest,
+from harness import (BINARY, ENVIRONMENT, HERE, HOST4, HOST6, METRICS_PORT, PEER4, CaptureTest,
                      end_process, needs_daemon, wait_until)
 from peers import connect, cookie_of, exchange, fork, listen
 from test_http import get
@@ -31,6 +32,7 @@ PAGE = 1000
 FIN = 1
 CTRL_S, CTRL_Q = b"\x13", b"\x11"
 SLOWEST_S = 2  # no page takes longer
+NO_SOCKETS = sys.executable, os.path.join(HERE, "without_call.py"), "socket"
 BROWSER = shutil.which("chromium")
 
 
@@ -56,11 +58,11 @@ class StatusTest(CaptureTest):
         super().setUp()
         self.listener = listen(self, self.host, HOST4)
 
-    def show_flows(self, space=None, host="", code=0):
-        """stdout and stderr of -flows, asked by nobody in particular."""
+    def show_flows(self, *words, space=None, host="", code=0):
+        """stdout and stderr of -flows, asked by nobody in particular, behind these words."""
         done = subprocess.run(
             ["ip", "netns", "exec", (space or self.host).name, "setpriv", "--reuid=65534",
-             "--regid=65534", "--clear-groups", "--bounding-set=-all", BINARY, "-flows",
+             "--regid=65534", "--clear-groups", "--bounding-set=-all", *words, BINARY, "-flows",
              f"-prometheusx.listen-address={host}:{METRICS_PORT}"],
             env=ENVIRONMENT, text=True, capture_output=True, timeout=30, check=False)
         self.assertEqual(done.returncode, code, done.stderr)
@@ -370,6 +372,8 @@ class Command(StatusTest):
         _, error = self.show_flows(code=1)
         self.assertRegex(error, r"localhost:9990: Connection refused .*"
                                 r"-prometheusx\.listen-address")
+        _, error = self.show_flows(*NO_SOCKETS, code=1)
+        self.assertIn("localhost:9990: Function not implemented", error)
 
     def test_somebody_else_there(self):
         """What is not a daemon's answer, or does not come, is an error and not shown."""

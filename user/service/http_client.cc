@@ -39,12 +39,14 @@ absl::StatusOr<UniqueFd> Connect(const HostAndPort& to) {
   int why = 0;
   for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
     UniqueFd connection(socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!connection.valid()) {
+      why = errno;
+      continue;
+    }
     for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
       setsockopt(connection.get(), SOL_SOCKET, option, &kTurn, sizeof(kTurn));
     }
-    if (connection.valid() && connect(connection.get(), at->ai_addr, at->ai_addrlen) == 0) {
-      return connection;
-    }
+    if (connect(connection.get(), at->ai_addr, at->ai_addrlen) == 0) return connection;
     why = errno;
   }
   return absl::ErrnoToStatus(why, "");
