@@ -36,6 +36,10 @@ namespace {
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 constexpr int64_t kRoundIntervalNs = 5'000'000'000;
 
+// One part in so many of the main thread's time is for samples: they read the counters of all
+// interfaces, of which there may be thousands.
+constexpr int64_t kSampleShare = 100;
+
 // A burst of rtnetlink notifications is one update.
 constexpr absl::Duration kNotificationPause = absl::Milliseconds(20);
 
@@ -424,10 +428,7 @@ void Daemon::RunUntilStopped(Log& log) {
     if (now_ns >= service_manager_.watchdog_due_ns()) {
       service_manager_.Watchdog(health_->Stopped(heartbeat_, now_ns).empty(), now_ns);
     }
-    if (now_ns >= next_sample_ns) {
-      next_sample_ns = now_ns + kSampleIntervalNs;
-      NoteSample(now_ns, log);
-    }
+    if (now_ns >= next_sample_ns) next_sample_ns = NoteSample(now_ns, log);
     if (now_ns >= next_round_ns) {
       next_round_ns = now_ns + kRoundIntervalNs;
       engine_->Sweep(now_ns, Nanoseconds(config_.flow_timeout));
@@ -459,9 +460,11 @@ void Daemon::RunUntilStopped(Log& log) {
   }
 }
 
-void Daemon::NoteSample(int64_t now_ns, Log& log) {
+int64_t Daemon::NoteSample(int64_t now_ns, Log& log) {
+  const int64_t before_ns = ThreadCpuTime();
   const Sample sample = TakeSample(observed(), now_ns);
   log.ShowStatus(FormatSample(history_.Add(sample), sample));
+  return now_ns + std::max(kSampleIntervalNs, kSampleShare * (ThreadCpuTime() - before_ns));
 }
 
 Daemon::~Daemon() {

@@ -81,8 +81,8 @@ class Daemon {
   HttpRoutes Routes();
   HttpAnswer Healthz() const;
   HttpAnswer Readyz() const;
-  // A second has passed.
-  void NoteSample(int64_t now_ns, Log& log);
+  // Returns when the next one is due.
+  int64_t NoteSample(int64_t now_ns, Log& log);
   Observed observed() const;
 
   const Config config_;

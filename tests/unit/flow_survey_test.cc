@@ -155,6 +155,16 @@ TEST_CASE_METHOD(Surveyed, "A turn looks at so many flows and no more", "[survey
     survey.Ask({.most = 5});
     CHECK(Turn().value().size() == 5);
   }
+  SECTION("none if all are on pages before") {
+    survey.Ask({.after = uint64_t{1} << 48, .most = 2});
+    CHECK(Turn().value().empty());
+  }
+  SECTION("a page goes on behind the one before, not where another walk was given up") {
+    const uint64_t after = Ask({.most = 5}).back().id;
+    survey.Ask({.order = Order::kBytes, .most = 2});
+    CHECK_FALSE(Turn());
+    CHECK(Ports(Ask({.after = after, .most = 2})) == std::vector<uint16_t>{6, 7});
+  }
   SECTION("flows may end between the turns") {
     survey.Ask({.order = Order::kPackets, .most = flows});
     CHECK_FALSE(Turn());

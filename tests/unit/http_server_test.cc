@@ -292,6 +292,16 @@ TEST_CASE_METHOD(Steps, "Arguments are told, by name", "[http]") {
   CHECK(absl::EndsWith(Exchange("GET /flows?a&a=1&b= HTTP/1.1\r\n\r\n"), "a=1;b=;"));
 }
 
+TEST_CASE_METHOD(Steps, "Nobody gets the answer to other arguments", "[http]") {
+  const UniqueFd one = Connect();
+  const UniqueFd other = Connect();
+  SendAll(one.get(), "GET /flows?limit=5%0asort%0aage HTTP/1.1\r\n\r\n");
+  SendAll(other.get(), "GET /flows?limit=5&sort=age HTTP/1.1\r\n\r\n");
+  Step();
+  CHECK(absl::EndsWith(ReadAll(one.get()), "\r\n\r\nlimit=5\nsort\nage;"));
+  CHECK(absl::EndsWith(ReadAll(other.get()), "\r\n\r\nlimit=5;sort=age;"));
+}
+
 TEST_CASE_METHOD(Steps, "An answer may be awaited, and others don't wait behind", "[http]") {
   is_ready = false;
   const UniqueFd one = Connect();

@@ -67,16 +67,20 @@ TEST_CASE("A line of the daemon tells the rate since the line before", "[progres
   CHECK(FormatSample({}, now).size() < 80);
 }
 
-TEST_CASE("Of the history the last samples are kept", "[progress]") {
-  History history;
-  CHECK(history.Add({.time_ns = 1}).time_ns == 1);
-  for (int64_t time_ns = 2; time_ns <= 200; ++time_ns) {
-    CHECK(history.Add({.time_ns = time_ns}).time_ns == time_ns - 1);
+TEST_CASE("Of the history the last two minutes are kept", "[progress]") {
+  for (const int64_t interval_ns : {kSecond, 7 * kSecond}) {
+    History history;
+    CHECK(history.Add({.time_ns = kSecond}).time_ns == kSecond);
+    const int64_t end_ns = kSecond + 200 * interval_ns;
+    for (int64_t time_ns = kSecond; time_ns < end_ns;) {
+      time_ns += interval_ns;
+      CHECK(history.Add({.time_ns = time_ns}).time_ns == time_ns - interval_ns);
+    }
+    const std::vector<Sample> kept = history.Get();
+    CHECK(kept.size() == static_cast<size_t>(120 * kSecond / interval_ns + 1));
+    CHECK(kept.front().time_ns >= end_ns - 120 * kSecond);
+    CHECK(kept.back().time_ns == end_ns);
   }
-  const std::vector<Sample> kept = history.Get();
-  CHECK(kept.size() == History::kMost);
-  CHECK(kept.front().time_ns == 200 - static_cast<int64_t>(History::kMost) + 1);
-  CHECK(kept.back().time_ns == 200);
 }
 
 TEST_CASE("The longest progress fits a line of 80 columns", "[progress]") {

@@ -37,4 +37,6 @@ int64_t WallOffset() { return AheadOfMonotonic(CLOCK_REALTIME); }
 
 int64_t SuspendedTime() { return AheadOfMonotonic(CLOCK_BOOTTIME); }
 
+int64_t ThreadCpuTime() { return Now(CLOCK_THREAD_CPUTIME_ID); }
+
 }  // namespace packet_headers

@@ -16,6 +16,9 @@ int64_t WallOffset();
 // CLOCK_BOOTTIME - CLOCK_MONOTONIC likewise: how long the host was suspended since it booted.
 int64_t SuspendedTime();
 
+// The processor time that the calling thread has taken, in ns.
+int64_t ThreadCpuTime();
+
 }  // namespace packet_headers
 
 #endif  // PACKET_HEADERS_USER_BASE_CLOCK_H_

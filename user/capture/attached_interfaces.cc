@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "spdlog/spdlog.h"
 
 namespace packet_headers {
@@ -34,7 +35,7 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
     const auto now = std::find_if(all.begin(), all.end(), [ifindex = ifindex](const auto& other) {
       return other.ifindex == ifindex;
     });
-    if (now != all.end()) interface.name = now->name;
+    if (now != all.end()) interface.name = absl::CHexEscape(now->name);
     // One that went down stays attached: it may come up again, and nothing is lost meanwhile.
     const bool stays = now != all.end() && (!now->is_up || contains(selected, ifindex));
     if (!stays || !IsAttached(interface)) vanished.push_back(ifindex);
@@ -45,6 +46,7 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
   absl::Status status;
   for (const NetworkInterface& interface : selected) {
     if (interfaces_.contains(interface.ifindex)) continue;
+    std::string name = absl::CHexEscape(interface.name);
     absl::StatusOr<Attachment> attachment = engine_.Attach(interface);
     if (!attachment.ok()) {
       CloseBooks(interface.ifindex, {});
@@ -52,16 +54,15 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
       if (status.ok() || lacks_rights) status = attachment.status();
       if (lacks_rights && has_more_rights) continue;
       if (failed_.insert(interface.ifindex).second) {
-        spdlog::warn("not capturing on {}, trying again: {}", interface.name,
+        spdlog::warn("not capturing on {}, trying again: {}", name,
                      std::string(attachment.status().message()));
       }
       continue;
     }
     failed_.erase(interface.ifindex);
-    spdlog::info("attached to {} (ifindex {}): ingress {}, egress {}", interface.name,
-                 interface.ifindex, HookName(attachment->ingress_hook),
-                 HookName(attachment->egress_hook));
-    interfaces_.emplace(interface.ifindex, Interface{interface.name, *std::move(attachment),
+    spdlog::info("attached to {} (ifindex {}): ingress {}, egress {}", name, interface.ifindex,
+                 HookName(attachment->ingress_hook), HookName(attachment->egress_hook));
+    interfaces_.emplace(interface.ifindex, Interface{std::move(name), *std::move(attachment),
                                                      ReopenBooks(interface.ifindex)});
   }
   return status;

@@ -26,7 +26,7 @@ inline constexpr char kGoneInterfaces[] = "(gone)";
 class AttachedInterfaces {
  public:
   struct Status {
-    std::string name;
+    std::string name;  // as it is shown: Linux allows almost any bytes, here they are escaped
     Hook ingress;
     Hook egress;
   };
@@ -60,7 +60,7 @@ class AttachedInterfaces {
 
  private:
   struct Interface {
-    std::string name;
+    std::string name;  // as in Status
     Attachment attachment;
     CountersByDirection earlier = {};  // the kernel's counters of past attachments
     bool is_taken = false;             // by another process of ours

@@ -53,7 +53,9 @@ std::optional<std::vector<FlowRow>> FlowSurvey::Take() {
 bool FlowSurvey::Step(FlowTable& table) {
   Begin(table);
   if (!query_) return false;
+  // Of a shard whose flows are all on pages before nothing is looked at.
   const bool has_more =
+      query_->after < table.latest_id() &&
       table.WalkOn(kFlowsInTurn, [&](const Flow& flow) { return Look(table, flow); });
   const bool is_page = query_->order == FlowQuery::Order::kAge;
   if (has_more && !(is_page && rows_.size() >= query_->most)) return true;
@@ -74,7 +76,9 @@ void FlowSurvey::Begin(FlowTable& table) {
   rows_.clear();
   // The next page goes on where the one before has ended.
   const bool goes_on = query_->after != 0 && query_->after == walked_to_;
-  if (!goes_on) table.BeginWalk();
+  if (goes_on) return;
+  table.BeginWalk();
+  walked_to_ = 0;
 }
 
 bool FlowSurvey::Look(const FlowTable& table, const Flow& flow) {

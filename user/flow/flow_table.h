@@ -188,6 +188,9 @@ class FlowTable {
   void BeginWalk() { walk_ = capturing_.front(); }
   bool WalkOn(size_t most, absl::FunctionRef<bool(const Flow&)> use);
 
+  // No flow's id is higher.
+  uint64_t latest_id() const { return next_id_; }
+
   // The UUID of a capturing flow; empty while it waits for one.
   std::string UuidOf(const Flow& flow) const;
 

@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "nlohmann/json.hpp"
 #include "user/base/unique_fd.h"
+#include "user/output/address_text.h"
 
 namespace packet_headers {
 namespace {
@@ -27,22 +28,12 @@ constexpr size_t kMostWaitingBytes = 512 * 1024;
 
 constexpr size_t kTailBytes = 4096;  // more than a line
 
-constexpr size_t kIpv4At = 12;  // in the address that it is mapped into
-
 constexpr absl::string_view kEnds[] = {"fin",      "rst",    "idle",  "duration",
                                        "shutdown", "reused", "memory"};
 
 std::string TimeText(int64_t time_ns) {
   return absl::FormatTime("%Y-%m-%dT%H:%M:%E9SZ", absl::FromUnixNanos(time_ns),
                           absl::UTCTimeZone());
-}
-
-std::string AddressText(const uint8_t* address) {
-  char text[INET6_ADDRSTRLEN];
-  const bool is_ipv4 = IN6_IS_ADDR_V4MAPPED(reinterpret_cast<const in6_addr*>(address));
-  inet_ntop(is_ipv4 ? AF_INET : AF_INET6, is_ipv4 ? address + kIpv4At : address, text,
-            sizeof(text));
-  return text;
 }
 
 // One object of JSON, field by field. Neither names nor texts hold what must be escaped.

@@ -10,8 +10,8 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
+#include "user/output/address_text.h"
 
 namespace packet_headers {
 namespace {
@@ -22,12 +22,6 @@ using nlohmann::ordered_json;
 constexpr int64_t kFreshNs = 500'000'000;
 // Shards that say nothing for so long are finishing, or stuck.
 constexpr int64_t kPatienceNs = 4'000'000'000;
-
-std::string AddressText(const uint8_t* address) {
-  char text[INET6_ADDRSTRLEN];
-  inet_ntop(AF_INET6, address, text, sizeof(text));
-  return std::string(absl::StripPrefix(text, "::ffff:"));
-}
 
 double Seconds(int64_t ns) { return static_cast<double>(ns / 1'000'000) / 1e3; }
 
@@ -131,7 +125,7 @@ std::string FlowListing::Json(Asked asked) const {
          {"age_seconds", Seconds(row.age_ns)},
          {"idle_seconds", Seconds(row.idle_ns)}});
   }
-  return listing.dump();
+  return listing.dump(-1, ' ', /*ensure_ascii=*/false, ordered_json::error_handler_t::replace);
 }
 
 }  // namespace packet_headers

@@ -3,7 +3,6 @@
 #ifndef PACKET_HEADERS_USER_SERVICE_HISTORY_H_
 #define PACKET_HEADERS_USER_SERVICE_HISTORY_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <mutex>
@@ -27,19 +26,19 @@ struct Sample {
 // `before`. 79 columns at most.
 std::string FormatSample(const Sample& before, const Sample& now);
 
-inline constexpr int64_t kSampleIntervalNs = 1'000'000'000;
+inline constexpr int64_t kSampleIntervalNs = 1'000'000'000;  // and no less
 
 // Thread-safe.
 class History {
  public:
-  static constexpr size_t kMost = 121;  // two minutes
+  static constexpr int64_t kSpanNs = 120'000'000'000;
 
   // Returns the one before, or the same if it is the first.
   Sample Add(const Sample& sample) {
     const std::scoped_lock lock(mutex_);
     const Sample before = samples_.empty() ? sample : samples_.back();
-    if (samples_.size() == kMost) samples_.pop_front();
     samples_.push_back(sample);
+    while (samples_.front().time_ns < sample.time_ns - kSpanNs) samples_.pop_front();
     return before;
   }
 

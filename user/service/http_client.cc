@@ -4,10 +4,13 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -19,6 +22,7 @@ namespace packet_headers {
 namespace {
 
 constexpr size_t kMostBytes = size_t{16} << 20;
+constexpr size_t kMostShownBytes = 200;  // of a refusal
 constexpr int64_t kPatienceNs = 10'000'000'000;
 constexpr timeval kTurn = {5, 0};  // of one call
 
@@ -35,12 +39,14 @@ absl::StatusOr<UniqueFd> Connect(const HostAndPort& to) {
   int why = 0;
   for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
     UniqueFd connection(socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!connection.valid()) {
+      why = errno;
+      continue;
+    }
     for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
       setsockopt(connection.get(), SOL_SOCKET, option, &kTurn, sizeof(kTurn));
     }
-    if (connection.valid() && connect(connection.get(), at->ai_addr, at->ai_addrlen) == 0) {
-      return connection;
-    }
+    if (connect(connection.get(), at->ai_addr, at->ai_addrlen) == 0) return connection;
     why = errno;
   }
   return absl::ErrnoToStatus(why, "");
@@ -64,15 +70,24 @@ absl::StatusOr<std::string> Exchange(const UniqueFd& connection, const std::stri
   }
 }
 
+// Without what a terminal would obey: whoever answers may not be who was asked for.
+std::string FirstLine(absl::string_view text) {
+  std::string line(text.substr(0, std::min(text.find_first_of("\r\n"), kMostShownBytes)));
+  absl::c_replace_if(
+      line, [](char c) { return !absl::ascii_isprint(c); }, '?');
+  return line;
+}
+
 // Of an answer to HTTP/1.0, which ends with its connection.
 absl::StatusOr<std::string> BodyOf(absl::string_view answer) {
   const size_t end = answer.find("\r\n\r\n");
   if (!absl::StartsWith(answer, "HTTP/1.") || end == absl::string_view::npos) {
     return absl::InvalidArgumentError("its answer is no HTTP");
   }
-  if (answer.substr(8, 5) != " 200 ") {
+  const absl::string_view status = answer.substr(sizeof("HTTP/1.1 ") - 1);
+  if (!absl::StartsWith(status, "200 ")) {
     return absl::FailedPreconditionError(
-        "it refuses to tell: it is another program, or an older one");
+        absl::StrCat("it answers ", FirstLine(status), ": ", FirstLine(answer.substr(end + 4))));
   }
   return std::string(answer.substr(end + 4));
 }

@@ -12,7 +12,6 @@
 #include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "user/base/out_of_memory.h"
 
 namespace packet_headers {
@@ -63,10 +62,10 @@ HttpConnections::HttpConnections(HttpRoutes routes, size_t places)
       places_(places),
       not_found_(MakeAnswer({MHD_HTTP_NOT_FOUND, "not found\n"})),
       not_allowed_(MakeAnswer({MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed\n"})),
-      not_for_others_(
-          MakeAnswer({MHD_HTTP_FORBIDDEN,
-                      "this is shown to clients on the same host (127.0.0.1 or ::1) alone; "
-                      "-http.expose=all shows it to all\n"})),
+      not_for_others_(MakeAnswer(
+          {MHD_HTTP_FORBIDDEN,
+           "this is shown to clients on the same host alone (from localhost, or from the "
+           "address that they ask); -http.expose=all shows it to all\n"})),
       not_for_names_(
           MakeAnswer({MHD_HTTP_FORBIDDEN,
                       "the Host header is a name: ask for localhost or an address, so that no page "
@@ -152,12 +151,10 @@ const HttpConnections::Answer* HttpConnections::AnswerTo(MHD_Connection* connect
       MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
   if (!route.is_for_all && host != nullptr && !IsAddressOrLocalhost(host)) return &not_for_names_;
   if (method != MHD_HTTP_METHOD_GET && method != MHD_HTTP_METHOD_HEAD) return &not_allowed_;
-  const HttpArguments arguments = route.takes_arguments ? ArgumentsOf(connection) : HttpArguments();
-  std::string asked = path;
-  for (const auto& [name, value] : arguments) absl::StrAppend(&asked, "\n", name, "\n", value);
+  std::pair asked(path, route.takes_arguments ? ArgumentsOf(connection) : HttpArguments());
   const auto known = answers_.find(asked);
   if (known != answers_.end()) return &known->second;
-  std::optional<HttpAnswer> answer = route.answer(arguments);
+  std::optional<HttpAnswer> answer = route.answer(asked.second);
   if (!answer) return nullptr;
   return &answers_.emplace(std::move(asked), MakeAnswer(*std::move(answer))).first->second;
 }

@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
@@ -121,8 +122,9 @@ class HttpConnections {
   const Answer not_for_others_;
   const Answer not_for_names_;
   MHD_Daemon* daemon_ = nullptr;
-  std::list<Connection> connections_;                 // oldest first
-  absl::flat_hash_map<std::string, Answer> answers_;  // of this step, by path and arguments
+  std::list<Connection> connections_;  // oldest first
+  // Of this step, by path and arguments.
+  absl::btree_map<std::pair<std::string, HttpArguments>, Answer> answers_;
   int64_t due_ns_;
 };
 

@@ -150,7 +150,8 @@ std::string StatusJson(const Observed& observed, const History& history,
                        {"flows_begun", sample.flows_begun},
                        {"flows_open", sample.flows_open}});
   }
-  return status.dump();
+  // Without a handler what is no UTF-8 would be an exception.
+  return status.dump(-1, ' ', /*ensure_ascii=*/false, ordered_json::error_handler_t::replace);
 }
 
 }  // namespace packet_headers

@@ -1,5 +1,6 @@
 #include "user/service/status_line.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
@@ -10,23 +11,26 @@ namespace {
 // Takes what is on the line from the cursor on.
 constexpr absl::string_view kEraseLine = "\r\x1b[K";
 
-void Write(int fd, absl::string_view text) {
-  // A terminal that takes nothing does without.
-  [[maybe_unused]] const ssize_t written = write(fd, text.data(), text.size());
-}
-
 }  // namespace
 
-StatusLine::StatusLine(int fd) : fd_(fd), is_terminal_(isatty(fd) == 1) {}
+// The group is what it will be: a shell sets it before it starts a program.
+StatusLine::StatusLine(int fd) : fd_(fd), group_(getpgrp()), is_terminal_(isatty(fd) == 1) {}
+
+void StatusLine::Draw(absl::string_view text) const {
+  const pid_t foreground = tcgetpgrp(fd_);  // negative: the terminal is not the one of our session
+  pollfd terminal = {fd_, POLLOUT, 0};
+  if ((foreground >= 0 && foreground != group_) || poll(&terminal, 1, /*timeout=*/0) != 1) return;
+  [[maybe_unused]] const ssize_t written = write(fd_, text.data(), text.size());
+}
 
 void StatusLine::Show(absl::string_view text) {
   if (!is_terminal_) return;
   is_drawn_ = true;
-  Write(fd_, absl::StrCat(kEraseLine, text));
+  Draw(absl::StrCat(kEraseLine, text));
 }
 
 void StatusLine::Clear() {
-  if (is_drawn_) Write(fd_, kEraseLine);
+  if (is_drawn_) Draw(kEraseLine);
   is_drawn_ = false;
 }
 

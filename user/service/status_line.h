@@ -3,13 +3,14 @@
 #ifndef PACKET_HEADERS_USER_SERVICE_STATUS_LINE_H_
 #define PACKET_HEADERS_USER_SERVICE_STATUS_LINE_H_
 
-#include <string>
+#include <sys/types.h>
 
 #include "absl/strings/string_view.h"
 
 namespace packet_headers {
 
-// One thread. Does nothing where `fd`, which is not its own, is no terminal.
+// One thread. Does nothing where `fd`, which is not its own, is no terminal, and while the terminal
+// takes nothing (Ctrl-S) or another job has it: it neither waits nor gets the process stopped.
 class StatusLine {
  public:
   explicit StatusLine(int fd);
@@ -26,7 +27,10 @@ class StatusLine {
   void Clear();
 
  private:
+  void Draw(absl::string_view text) const;
+
   const int fd_;
+  const pid_t group_;
   const bool is_terminal_;
   bool is_drawn_ = false;
 };

@@ -175,6 +175,7 @@ std::vector<Group> Groups(pid_t own) {
         {SCMP_SYS(renameat2)},
         {SCMP_SYS(linkat)},
         {SCMP_SYS(ioctl), {Is(1, TCGETS)}},
+        {SCMP_SYS(ioctl), {Is(1, TIOCGPGRP)}},
         {SCMP_SYS(ioctl), {Is(1, TIOCGWINSZ)}}}},
       // Waiting for descriptors; pipes and events between threads.
       {kForFiles,

@@ -40,16 +40,22 @@ UniqueFd ListenAt(const addrinfo& at, bool dual_stack) {
   return listener;
 }
 
-// The kernel takes nothing from there that comes by another interface.
-bool IsLoopback(const sockaddr_storage& address) {
-  if (address.ss_family == AF_INET) {
-    const auto& ipv4 = reinterpret_cast<const sockaddr_in&>(address);
-    return ntohl(ipv4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-  }
-  if (address.ss_family != AF_INET6) return false;
-  const in6_addr& ipv6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
-  return IN6_IS_ADDR_LOOPBACK(&ipv6) ||
-         (IN6_IS_ADDR_V4MAPPED(&ipv6) && ipv6.s6_addr[12] == IN_LOOPBACKNET);
+// An IPv4 address is mapped into it.
+in6_addr AddressOf(const sockaddr_storage& end) {
+  if (end.ss_family == AF_INET6) return reinterpret_cast<const sockaddr_in6&>(end).sin6_addr;
+  in6_addr address = {};
+  address.s6_addr[10] = address.s6_addr[11] = 0xff;
+  const in_addr& ipv4 = reinterpret_cast<const sockaddr_in&>(end).sin_addr;
+  std::memcpy(&address.s6_addr[12], &ipv4, sizeof(ipv4));
+  return address;
+}
+
+// From loopback the kernel takes nothing that comes by another interface. Nor does another host get
+// answers to what it sends with our address: they stay here.
+bool IsOfHost(const in6_addr& peer, const in6_addr& own) {
+  return IN6_IS_ADDR_LOOPBACK(&peer) ||
+         (IN6_IS_ADDR_V4MAPPED(&peer) && peer.s6_addr[12] == IN_LOOPBACKNET) ||
+         IN6_ARE_ADDR_EQUAL(&peer, &own);
 }
 
 }  // namespace
@@ -97,7 +103,11 @@ UniqueFd TcpListener::Accept(bool& is_of_host) {
   socklen_t size = sizeof(peer);
   UniqueFd accepted(
       accept4(fd(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  is_of_host = IsLoopback(peer);
+  if (!accepted.valid()) return accepted;
+  sockaddr_storage own = {};
+  size = sizeof(own);
+  getsockname(accepted.get(), reinterpret_cast<sockaddr*>(&own), &size);
+  is_of_host = IsOfHost(AddressOf(peer), AddressOf(own));
   return accepted;
 }
 

@@ -26,7 +26,8 @@ class TcpListener {
   int port() const;
 
   // The next of those who have connected; it doesn't block. Invalid with errno set: EAGAIN when
-  // there is none. Sets `is_of_host`: whether it has connected from this host's loopback.
+  // there is none. Sets `is_of_host`: whether this host has connected, from loopback or from the
+  // address that it connected to.
   UniqueFd Accept(bool& is_of_host);
 
  private:

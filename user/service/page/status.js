@@ -237,16 +237,16 @@ async function ask(path) {
 
 async function refresh() {
   if (!document.hidden) {
+    const listing = ask("flows?sort=bytes&limit=10").then(showFlows)
+      .catch((error) => fill("flows", [empty(7, error.message)]));
     try {
-      const [status, listing] =
-        await Promise.all([ask("status"), ask("flows?sort=bytes&limit=10")]);
-      show(status);
-      showFlows(listing);
+      show(await ask("status"));
       document.body.classList.remove("stale");
     } catch (error) {
       setState("the daemon does not answer", "bad");
       document.body.classList.add("stale");
     }
+    await listing;
   }
   setTimeout(refresh, PERIOD_MS);
 }
