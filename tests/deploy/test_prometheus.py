@@ -71,6 +71,12 @@ def alerts():
     return {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
+def reasons_in(queries):
+    """Why packets are not saved, as far as the queries choose by it."""
+    return {reason for query in queries for chosen in re.findall(r'reason=~?\s*"(.*?)"', query)
+            for reason in chosen.split("|")}
+
+
 def dashboard_queries():
     """What the dashboard asks for, with the variables that Grafana fills in."""
     dashboard = json.loads(text_of(DASHBOARD))
@@ -173,6 +179,22 @@ class Healthy(CaptureTest):
         (_, completeness), = prometheus.query("instance:packet_headers_completeness:ratio_rate5m")
         self.assertEqual(completeness, 1)
         self.assertEqual(prometheus.firing(), set())
+
+
+@needs_daemon
+class Loss(CaptureTest):
+
+    def test_all_mean_the_same(self):
+        self.start_daemon()
+        with self.host.entered():
+            _, status = get(("127.0.0.1", METRICS_PORT), b"/status", b"localhost")
+        losses = {row["reason"] for row in json.loads(status)["books"]["not_saved"]
+                  if row["is_loss"]}
+        self.assertEqual(reasons_in(rule["expr"] for rule in rules()), losses)
+        # The dashboard asks for what the rules record.
+        self.assertEqual(reasons_in(dashboard_queries()) & losses, set())
+        explained = text_of(OPERATIONS).split("### PacketHeadersLosingPackets")[1].split("###")[0]
+        self.assertEqual(set(re.findall(r"(?m)^\| `(\w+)` \|", explained)), losses)
 
 
 @needs_daemon

@@ -8,11 +8,10 @@ namespace {
 
 constexpr bool IsLoss(ph_counter counter) {
   switch (counter) {
-    case PH_SHED_SYN:
-    case PH_SHED_STRAY:
+    case PH_HEADER_TOO_LONG:
     case PH_RING_FULL:
     case PH_BAD_RECORD:
-    case PH_EVICTED:
+    case PH_LINK_MISMATCH:
     case PH_MEMORY_LIMIT:
     case PH_WRITE_ERROR:
       return true;

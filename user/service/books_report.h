@@ -17,7 +17,10 @@ struct Reason {
   ph_counter counter;
   const char* name;
   const char* meaning;
-  bool is_loss;  // of what was to be saved, else there was nothing to save or it was not to be
+  // Whether a file misses such packets. None does: other protocols, flows without a local socket,
+  // attempts that failed or gave way in a flood, what came behind the end of a capture, and what
+  // -maxflows or -uuid.source=tcpinfo leaves out on request. The Prometheus rules say the same.
+  bool is_loss;
 };
 
 // Why packets were not saved, of the kernel and of user space.
@@ -27,7 +30,7 @@ absl::Span<const Reason> Reasons();
 // daemon runs they are those that wait in rings, flows and files.
 int64_t Unaccounted(const CounterArray& counters);
 
-// Packets that were to be saved and are not.
+// Packets that files miss.
 uint64_t Lost(const CounterArray& counters);
 
 // Logs the books of `whose`, without the reasons that hold none. What is not accounted for is an
