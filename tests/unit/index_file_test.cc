@@ -1,13 +1,19 @@
 #include "user/output/index_file.h"
 
-#include <limits>
+#include <seccomp.h>
+
+#include <cerrno>
+#include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/catch.h"
+#include "tests/support/file_size_limit.h"
 #include "tests/support/packet.h"
 #include "tests/support/scratch_directory.h"
 
@@ -133,17 +139,12 @@ TEST_CASE("Addresses are written as usual", "[index]") {
   CHECK(index.Lines()[0]["interface"].is_null());
 }
 
-TEST_CASE("No interface's name breaks a line, and no line is too long", "[index]") {
+TEST_CASE("No interface's name breaks a line", "[index]") {
   const std::string name = GENERATE("a\"b", "a\\b", "a\x01z", "\xff\xfe", "\xc3\xa4");
   Index index([&name](uint32_t) { return InterfaceHooks{name, "clsact", "clsact"}; });
-  FileJob job = JobOf(std::string(128, 'u'));
-  job.key = FlowKey("1111:2222:3333:4444:5555:6666:7777:8888", 65535,
-                    "1111:2222:3333:4444:5555:6666:7777:9999", 65535);
-  job.packets.Add(1, PH_INGRESS, std::numeric_limits<uint32_t>::max());
-  index.Add(job);
+  index.Add(JobOf("flow_1"));
   REQUIRE(index.index.Write(false).ok());
   CHECK(index.Lines().size() == 1);
-  CHECK(index.scratch.Read(kIndex).size() < kMostLineBytes - 20 * 25);  // numbers can be longer
 }
 
 TEST_CASE("Lines go to the folder of their file, behind those that are there", "[index]") {
@@ -174,17 +175,65 @@ TEST_CASE("Of lines that can't be written some are kept, and the others counted"
   Index index;
   index.scratch.Write(std::string(kIndex) + "/folder", "in its place");
   index.Add(JobOf("flow_1"));
+  uint64_t added = 1;
   CHECK_FALSE(index.index.Write(true).ok());
   SECTION("and written later") { CHECK(index.index.lines_lost() == 0); }
-  SECTION("and lost above a bound") {
+  SECTION("and the newest lost above a bound") {
+    added += 2001;
     index.Add(JobOf("many"), {}, kLeapDay, 2000);
     CHECK_FALSE(index.index.Write(true).ok());
-    CHECK(index.index.lines_lost() == 2001);
-    index.Add(JobOf("flow_2"));
+    index.Add(JobOf("newest"));
+    CHECK_FALSE(index.index.Write(true).ok());
+    CHECK(index.index.lines_lost() > 1000);
   }
   std::filesystem::remove_all(index.scratch.Path(kIndex));
   REQUIRE(index.index.Write(true).ok());
-  CHECK(index.Lines().size() == 1);
+  const std::vector<json> lines = index.Lines();
+  CHECK(lines.front()["uuid"] == "flow_1");
+  CHECK(lines.back()["uuid"] != "newest");
+  CHECK(lines.size() == index.index.lines_written());
+  CHECK(lines.size() + index.index.lines_lost() == added);
+}
+
+// Calls it in a thread whose system calls `failing` fail with EIO.
+absl::Status WithFailing(const std::vector<int>& failing,
+                         const std::function<absl::Status()>& function) {
+  absl::Status status;
+  bool is_armed = false;
+  std::thread([&] {
+    const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    for (const int call : failing) seccomp_rule_add(filter, SCMP_ACT_ERRNO(EIO), call, 0);
+    is_armed = seccomp_load(filter) == 0;
+    seccomp_release(filter);
+    status = function();
+  }).join();
+  REQUIRE(is_armed);
+  return status;
+}
+
+TEST_CASE("What could not be cut off is no part of the index later", "[index]") {
+  Index index;
+  index.Add(JobOf("flow_1"));
+  REQUIRE(index.index.Write(true).ok());
+  const size_t whole_bytes = index.scratch.Read(kIndex).size();
+  const auto write = [&index] { return index.index.Write(true); };
+  index.Add(JobOf("flow_2"));
+  SECTION("a torn line") {
+    const FileSizeLimit limit(whole_bytes + 10);
+    const absl::Status status = WithFailing({SCMP_SYS(ftruncate)}, write);
+    CHECK(absl::StartsWith(status.message(), "write "));
+  }
+  SECTION("a line that may not be on the disk") {
+    const absl::Status status = WithFailing({SCMP_SYS(fdatasync), SCMP_SYS(ftruncate)}, write);
+    CHECK(absl::StartsWith(status.message(), "sync "));
+  }
+  REQUIRE(index.scratch.Read(kIndex).size() > whole_bytes);
+  CHECK_FALSE(WithFailing({SCMP_SYS(ftruncate)}, write).ok());
+  index.Add(JobOf("flow_3"));
+  REQUIRE(index.index.Write(true).ok());
+  const std::vector<json> lines = index.Lines();
+  REQUIRE(lines.size() == 3);
+  for (int i = 0; i < 3; ++i) CHECK(lines[i]["uuid"] == "flow_" + std::to_string(i + 1));
 }
 
 TEST_CASE("Lines of a folder that was removed go with it", "[index]") {

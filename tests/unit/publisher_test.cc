@@ -3,7 +3,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <csignal>
 #include <filesystem>
 #include <iterator>
 #include <memory>
@@ -23,6 +22,7 @@
 #include "tests/support/captured_log.h"
 #include "tests/support/catch.h"
 #include "tests/support/decompress.h"
+#include "tests/support/file_size_limit.h"
 #include "tests/support/pcap_reader.h"
 #include "tests/support/scratch_directory.h"
 
@@ -51,26 +51,6 @@ std::string Noise(size_t size) {
   for (char& byte : noise) byte = static_cast<char>(random());
   return noise;
 }
-
-// While it lives, no file of this process grows beyond `bytes`: writing fails as on a full disk.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit = {bytes, before_.rlim_max};
-    REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-  ~FileSizeLimit() {
-    setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  void (*const handler_)(int);
-  rlimit before_;
-};
 
 // While it lives, nobody in this process gets a descriptor: nothing can be saved, and nothing says
 // that it is the fault of a file.

@@ -31,6 +31,8 @@ constexpr size_t kTailBytes = 4096;  // more than a line
 constexpr absl::string_view kEnds[] = {"fin",      "rst",    "idle",  "duration",
                                        "shutdown", "reused", "memory"};
 
+uint64_t LinesIn(absl::string_view text) { return std::count(text.begin(), text.end(), '\n'); }
+
 std::string TimeText(int64_t time_ns) {
   return absl::FormatTime("%Y-%m-%dT%H:%M:%E9SZ", absl::FromUnixNanos(time_ns),
                           absl::UTCTimeZone());
@@ -167,28 +169,29 @@ void IndexFile::Add(const HiddenFile& file, const FileJob& last_job, const FlowS
   auto lines = std::find_if(waiting_.begin(), waiting_.end(), [&file](const Lines& of_folder) {
     return of_folder.folder == file.folder();
   });
-  if (lines == waiting_.end()) lines = waiting_.insert(lines, {file.folder(), "", 0});
+  if (lines == waiting_.end()) lines = waiting_.insert(lines, {file.folder(), ""});
   lines->text += std::move(line).Finish();
-  ++lines->count;
 }
 
 absl::Status IndexFile::Write(bool sync) {
   hooks_.clear();
   absl::Status status;
-  size_t kept_bytes = 0;
+  size_t room = kMostWaitingBytes;
   std::vector<Lines> kept;
   for (Lines& lines : std::exchange(waiting_, {})) {
-    const absl::Status appended = Append(*lines.folder, lines.text, sync);
+    const absl::Status appended = Append(lines, sync);
     status.Update(appended);
     if (appended.ok()) {
-      lines_written_ += lines.count;
-      continue;
-    }
-    kept_bytes += lines.text.size();
-    // Of a folder that was removed there are no files any more.
-    if (absl::IsNotFound(appended) || kept_bytes > kMostWaitingBytes) {
-      lines_lost_ += lines.count;
+      lines_written_ += LinesIn(lines.text);
+    } else if (absl::IsNotFound(appended)) {
+      // Of a folder that was removed there are no files any more.
+      lines_lost_ += LinesIn(lines.text);
     } else {
+      const absl::string_view text = lines.text;
+      const size_t kept_bytes = text.substr(0, room).rfind('\n') + 1;  // 0 where there is no line
+      lines_lost_ += LinesIn(text.substr(kept_bytes));
+      lines.text.resize(kept_bytes);
+      room -= kept_bytes;
       kept.push_back(std::move(lines));
     }
   }
@@ -196,7 +199,8 @@ absl::Status IndexFile::Write(bool sync) {
   return status;
 }
 
-absl::Status IndexFile::Append(const DateFolder& folder, absl::string_view text, bool sync) const {
+absl::Status IndexFile::Append(Lines& lines, bool sync) const {
+  const DateFolder& folder = *lines.folder;
   const auto error = [&](absl::string_view tried) {
     return absl::ErrnoToStatus(
         errno, absl::StrCat(tried, " ", folder.name, "/", name_, " in the data directory"));
@@ -206,7 +210,10 @@ absl::Status IndexFile::Append(const DateFolder& folder, absl::string_view text,
                            folder.file_mode));
   struct stat before;
   if (!fd.valid() || fstat(fd.get(), &before) != 0) return error("open");
+  const off_t whole_bytes = std::min(before.st_size, lines.whole_bytes);
+  if (whole_bytes < before.st_size && ftruncate(fd.get(), whole_bytes) != 0) return error("cut");
   absl::Status status;
+  absl::string_view text = lines.text;
   while (status.ok() && !text.empty()) {
     const ssize_t written = write(fd.get(), text.data(), text.size());
     if (written >= 0) {
@@ -216,7 +223,7 @@ absl::Status IndexFile::Append(const DateFolder& folder, absl::string_view text,
     }
   }
   if (status.ok() && sync && fdatasync(fd.get()) != 0) status = error("sync");
-  if (!status.ok() && ftruncate(fd.get(), before.st_size) != 0) return error("cut");
+  if (!status.ok() && ftruncate(fd.get(), whole_bytes) != 0) lines.whole_bytes = whole_bytes;
   return status;
 }
 

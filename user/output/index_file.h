@@ -3,9 +3,11 @@
 #ifndef PACKET_HEADERS_USER_OUTPUT_INDEX_FILE_H_
 #define PACKET_HEADERS_USER_OUTPUT_INDEX_FILE_H_
 
-#include <cstddef>
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,9 +21,6 @@
 #include "user/output/flow_summary.h"
 
 namespace packet_headers {
-
-// No line is longer.
-inline constexpr size_t kMostLineBytes = 2048;
 
 // Where packets were taken from.
 struct InterfaceHooks {
@@ -45,20 +44,21 @@ class IndexFile {
 
   // Appends the lines that were added to their files: all of a folder, or none. With `sync` they
   // survive a power cut once the folder is synced. Lines that can't be written are kept for the
-  // next call, some hundreds of them.
+  // next call, as long as these are no more than 512 KiB: then the newest are lost.
   absl::Status Write(bool sync);
 
   uint64_t lines_written() const { return lines_written_; }
-  uint64_t lines_lost() const { return lines_lost_; }  // that were too many to be kept
+  uint64_t lines_lost() const { return lines_lost_; }
 
  private:
   struct Lines {
     std::shared_ptr<const DateFolder> folder;
     std::string text;
-    uint64_t count;
+    // Of the file; behind them is at most what could not be cut off.
+    off_t whole_bytes = std::numeric_limits<off_t>::max();
   };
 
-  absl::Status Append(const DateFolder& folder, absl::string_view text, bool sync) const;
+  absl::Status Append(Lines& lines, bool sync) const;
   const std::string& HooksAsJson(uint32_t ifindex);
 
   const std::string host_;
