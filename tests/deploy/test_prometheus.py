@@ -16,6 +16,7 @@ import urllib.parse
 
 import yaml
 
+import index
 from faults import FailingCalls, needs_failing_calls, tmpfs
 from harness import (ENVIRONMENT, HERE, HOST4, METRICS_PORT, PEER4, CaptureTest, end_process,
                      needs_daemon, needs_tcx, run, wait_until)
@@ -241,6 +242,14 @@ class Faults(HealthTest):
         self.flows(5)
         self.expect("PacketHeadersSandboxNotInForce")
 
+        wait_until(lambda: self.daemon.metric("index_lines_total") == 5, "all have their lines")
+        path = index.paths(self.daemon.datadir)[-1]
+        os.unlink(path)
+        os.mkdir(path)
+        self.flows(1)
+        self.expect("PacketHeadersIndexFailing")
+        os.rmdir(path)
+
         tcpinfo.stop()
         self.expect("PacketHeadersEventSocketGone")
 
@@ -266,7 +275,7 @@ class Faults(HealthTest):
         self.daemon.send_signal(signal.SIGSTOP)
         # What it last said of itself is forgotten, but for what was counted in the last minutes.
         self.fired = {"PacketHeadersDiskFailing", "PacketHeadersFilesLost",
-                      "PacketHeadersLosingPackets"}
+                      "PacketHeadersIndexFailing", "PacketHeadersLosingPackets"}
         self.expect("PacketHeadersDown")
 
 

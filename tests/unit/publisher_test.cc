@@ -677,6 +677,10 @@ TEST_CASE("An index that can't be written holds up no file, and is written later
   output.scratch.Write(InFolder(kIndex) + "/folder", "in its place");
   output.Submit(1, "flow_1", Record(5));
   CHECK(output.Saved(1) == 1);
+  // Nothing says that files could not be saved.
+  const auto& errors = output.publisher->stats().errors_by_stage;
+  CHECK(errors[static_cast<size_t>(FileStage::kIndex)] == 1);
+  CHECK(errors[static_cast<size_t>(FileStage::kWriteFinal)] == 0);
   std::filesystem::remove_all(output.scratch.Path(InFolder(kIndex)));
   SECTION("with the next file") {
     output.Submit(2, "flow_2", Record(5));

@@ -239,7 +239,7 @@ void Publisher::WriteIndex() {
   stats_.index_lines = index_->lines_written();
   stats_.index_lines_lost = index_->lines_lost();
   if (status.ok()) return;
-  CountError(FileStage::kWriteFinal);
+  CountError(FileStage::kIndex);
   log_.Say(spdlog::level::err, absl::StrCat("the index could not be written: ", status.message()),
            MonotonicNow());
 }

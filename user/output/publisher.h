@@ -41,14 +41,16 @@ enum class FileStage {
   kFileOpen,      // the hidden file
   kWritePartial,  // writing the records of a file that is handed over as a whole
   kStreaming,     // writing those of a file that is handed over in parts
-  kWriteFinal,    // the sync, giving the file its name, or its line in the index
+  kWriteFinal,    // the sync, or giving the file its name
+  kIndex,         // its line in the index, without which it is saved all the same
 };
 
-inline constexpr size_t kFileStages = 5;
+inline constexpr size_t kFileStages = 6;
 
-// By stage: `reason` labels of pcap_saver_errors_total, which m-lab/packet-headers named.
+// By stage. What a file can fail for is called as in m-lab/packet-headers: the `reason` labels of
+// pcap_saver_errors_total.
 inline constexpr std::array<absl::string_view, kFileStages> kFileStageNames = {
-    "mkdir", "fileopen", "writepartial", "streaming", "writefinal"};
+    "mkdir", "fileopen", "writepartial", "streaming", "writefinal", "index"};
 
 inline constexpr auto kPublishLatencyBounds = DoubledBounds<19>(1'000'000);  // from 1 ms to 262 s
 
@@ -57,7 +59,7 @@ struct PublisherStats {
   std::atomic<uint64_t> files_published{0};
   std::atomic<uint64_t> names_taken{0};  // files that got a number, for their name was there
   std::atomic<uint64_t> files_failed{0};
-  std::array<std::atomic<uint64_t>, kFileStages> failed_by_stage{};  // their sum is files_failed
+  std::array<std::atomic<uint64_t>, kFileStages - 1> failed_by_stage{};  // their sum: files_failed
   std::array<std::atomic<uint64_t>, kFileStages> errors_by_stage{};  // also those made good later
   std::atomic<uint64_t> times_raised{0};        // records whose time would have gone back
   std::atomic<uint64_t> bytes_written{0};       // of records, before compression
