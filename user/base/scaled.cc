@@ -22,4 +22,6 @@ std::string ScaledCount(double value) {
   return scaled;
 }
 
+double Seconds(int64_t ns) { return static_cast<double>(ns / 1'000'000) / 1e3; }
+
 }  // namespace packet_headers

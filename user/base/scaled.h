@@ -3,6 +3,7 @@
 #ifndef PACKET_HEADERS_USER_BASE_SCALED_H_
 #define PACKET_HEADERS_USER_BASE_SCALED_H_
 
+#include <cstdint>
 #include <string>
 
 namespace packet_headers {
@@ -12,6 +13,9 @@ std::string Scaled(double value);
 
 // The same without one: "812", "2.40 G".
 std::string ScaledCount(double value);
+
+// In seconds, to the millisecond.
+double Seconds(int64_t ns);
 
 }  // namespace packet_headers
 

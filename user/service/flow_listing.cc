@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
+#include "user/base/scaled.h"
 #include "user/output/address_text.h"
 
 namespace packet_headers {
@@ -22,8 +23,6 @@ using nlohmann::ordered_json;
 constexpr int64_t kFreshNs = 500'000'000;
 // Shards that say nothing for so long are finishing, or stuck.
 constexpr int64_t kPatienceNs = 4'000'000'000;
-
-double Seconds(int64_t ns) { return static_cast<double>(ns / 1'000'000) / 1e3; }
 
 HttpAnswer Refusal(unsigned status, absl::string_view why) {
   return {status, absl::StrCat(why, "\n")};

@@ -7,6 +7,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "nlohmann/json.hpp"
+#include "user/base/scaled.h"
 #include "user/service/books_report.h"
 
 namespace packet_headers {
@@ -16,8 +17,6 @@ using nlohmann::ordered_json;
 
 // A host may have thousands, of which most see nothing.
 constexpr size_t kMostInterfaces = 50;
-
-double Seconds(int64_t ns) { return static_cast<double>(ns / 1'000'000) / 1e3; }
 
 int64_t Whole(double number) { return static_cast<int64_t>(number); }
 
