@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import unittest
 
+import archive
 import harness
 from harness import (ENVIRONMENT, HOST4, PEER4, CaptureTest, Daemon, needs_daemon, needs_tool, run)
 from judge import uuid_of
@@ -21,7 +22,6 @@ ROOT = os.path.join(harness.HERE, "..", "..")
 STORE = os.path.join(ROOT, "build", "images")  # the base stays there
 DOCKERFILE = os.path.join(ROOT, "deploy", "Dockerfile")
 BASE, IMAGE = "docker.io/library/debian:bookworm-slim", "localhost/packet-headers-test"
-ARCHIVE = "http://deb.debian.org/debian"
 SECCOMP = "/usr/share/containers/seccomp.json"  # comes with buildah
 UID = 10990
 MOST_BYTES_ADDED = 40 << 20
@@ -35,12 +35,10 @@ def buildah(*arguments):
 def make_base():
     if buildah("images", "-q", "--filter", f"reference={BASE}"):
         return
-    found = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages",
-                "Origin: Debian", "Label: Debian").split()
     container = buildah("from", "scratch")
     try:
         run("mmdebstrap", "--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io",
-            "--skip=check/empty", "bookworm", buildah("mount", container), (found or [ARCHIVE])[0])
+            "--skip=check/empty", "bookworm", buildah("mount", container), archive.mirror())
         buildah("commit", "-q", container, BASE)
     finally:
         buildah("rm", container)

@@ -7,6 +7,7 @@ import unittest
 
 import yaml
 
+import archive
 from harness import HERE, needs_tool, run
 
 try:
@@ -75,10 +76,10 @@ class Kubernetes(unittest.TestCase):
         self.assertEqual(set(load(KUBERNETES, "kustomization.yaml")["resources"]),
                          set(self.manifests()))
 
-    @needs_tool("kubectl")
     def test_kustomize_is_content(self):
+        kubectl = archive.tool("kubernetes-client", "kubectl")
         kinds = [manifest["kind"] for manifest
-                 in yaml.safe_load_all(run("kubectl", "kustomize", KUBERNETES))]
+                 in yaml.safe_load_all(run(kubectl, "kustomize", KUBERNETES))]
         self.assertEqual(sorted(kinds), ["DaemonSet", "Namespace", "ServiceAccount"])
 
     def test_runs_with_no_more_than_the_image_takes(self):

@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import unittest
@@ -16,6 +15,7 @@ import urllib.parse
 
 import yaml
 
+import archive
 import index
 from faults import FailingCalls, needs_failing_calls, tmpfs
 from harness import (ENVIRONMENT, HERE, HOST4, METRICS_PORT, PEER4, CaptureTest, end_process,
@@ -33,10 +33,6 @@ DASHBOARD = os.path.join(ROOT, "deploy", "grafana", "packet-headers.json")
 OPERATIONS = os.path.join(ROOT, "docs", "operations.md")
 EXPECTED_EMPTY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "expected_empty.txt")
 
-# Where Debian's package is unpacked: installed, it would start a service, and bring 220 MB that
-# only its web pages need.
-FETCHED = os.path.join(ROOT, "build", "prometheus")
-
 PORT = 9090
 SMALL_HEAP = 4 << 20
 
@@ -47,20 +43,11 @@ def text_of(path):
 
 
 def tool(name):
-    """The path of prometheus or promtool; fetched if it is not here yet. Else skips the test."""
-    installed = shutil.which(name, path=ENVIRONMENT["PATH"])
-    if not installed and not os.path.exists(FETCHED):
-        part = FETCHED + ".part"
-        shutil.rmtree(part, ignore_errors=True)
-        os.makedirs(part)
-        fetched = subprocess.run(["apt-get", "-qq", "download", "prometheus"], cwd=part, text=True,
-                                 env=ENVIRONMENT, capture_output=True, check=False)
-        if fetched.returncode != 0:
-            raise unittest.SkipTest(f"Debian's prometheus can't be fetched: {fetched.stderr}")
-        package, = os.listdir(part)
-        run("dpkg-deb", "-x", os.path.join(part, package), part)
-        os.rename(part, FETCHED)
-    return installed or os.path.join(FETCHED, "usr", "bin", name)
+    """
+    The path of prometheus or promtool. Installed, the package would start a service, and bring
+    220 MB that only its web pages need.
+    """
+    return archive.tool("prometheus", name)
 
 
 def rules():

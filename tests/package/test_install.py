@@ -12,6 +12,7 @@ import tempfile
 import unittest
 import urllib.request
 
+import archive
 import pcap
 from harness import (ENVIRONMENT, METRICS_PORT, Namespace, end_process, left_behind, needs_daemon,
                      run, wait_until)
@@ -28,19 +29,12 @@ CHANGED_BY_ALL = ("dev/", "proc/", "run/", "sys/", "tmp/", "etc/machine-id", "va
                   "var/lib/apt/", "var/lib/dpkg/", "var/lib/systemd/", "var/log/", "var/tmp/")
 
 
-def archive():
-    """The mirror of Debian's archive that this machine uses."""
-    found = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages",
-                "Origin: Debian", "Label: Debian")
-    return (found.split() or ["http://deb.debian.org/debian"])[0].rstrip("/")
-
-
 def can_run(test):
     missing = [name for name in PROGRAMS if not shutil.which(name, path=ENVIRONMENT["PATH"])]
     if missing:
         return unittest.skip(f"not installed: {' '.join(missing)}")(test)
     try:
-        urllib.request.urlopen(f"{archive()}/dists/{SUITE}/Release", timeout=10).close()
+        urllib.request.urlopen(f"{archive.mirror()}/dists/{SUITE}/Release", timeout=10).close()
     except OSError as error:
         return unittest.skip(f"Debian's archive can't be reached: {error}")(test)
     return needs_daemon(test)
@@ -58,7 +52,7 @@ class Machine:
         # What apt downloaded as an index serves what is installed later.
         run("mmdebstrap", "--quiet", "--variant=minbase", "--include=systemd",
             "--skip=cleanup/apt", "--dpkgopt=force-unsafe-io",
-            "--aptopt=Acquire::Languages none", SUITE, self.root, archive())
+            "--aptopt=Acquire::Languages none", SUITE, self.root, archive.mirror())
 
     def run(self, *command, check=True):
         """Beside its systemd; before that was booted, in the network of the host."""
