@@ -107,7 +107,7 @@ class Access(StatusTest):
         self.finish(daemon)
 
     def test_any_name_of_an_interface(self):
-        """Linux takes almost any bytes; whoever reads of it gets UTF-8, and no code of terminals."""
+        """Linux takes almost any bytes; who reads of it gets UTF-8, and no code of terminals."""
         self.host.link_to(self.peer, os.fsdecode(b"\xff\xfe\x1b"), "peer1", [], [])
         shown = r"\xff\xfe\x1b"
         daemon = self.start_daemon("-log.format=json", interface=None)
