@@ -78,9 +78,9 @@ FlowOptions MakeOptions(const Config& config, std::shared_ptr<const Anonymizer> 
                                                               : Naming::kOwn;
   options.anonymizer = std::move(anonymizer);
   options.name_flow = [](const Flow& flow) {
-    if (flow.disguise == nullptr) return UuidFromTuple(flow.key, flow.first_wall_ns);
+    if (flow.disguise() == nullptr) return UuidFromTuple(flow.key, flow.first_wall_ns);
     // Which of the true addresses comes first would tell something of them.
-    return UuidFromTuple(FirstEndLocal(flow.disguise->key), flow.first_wall_ns);
+    return UuidFromTuple(FirstEndLocal(flow.shown_key()), flow.first_wall_ns);
   };
   return options;
 }

@@ -58,8 +58,8 @@ struct Syns {
 
   static constexpr uint32_t kNearBytes = 1 << 16;  // what may go with a SYN (RFC 7413) or get lost
 
-  bool seen[PH_DIRECTIONS] = {};
   uint32_t seq[PH_DIRECTIONS] = {};  // initial sequence numbers
+  bool seen[PH_DIRECTIONS] = {};
 };
 
 struct FlowName {
@@ -77,12 +77,24 @@ struct FlowEntry : TimerNode, AgeNode {
 
   ph_flow_key key;
   uint32_t hash;
-  FlowState state;
-  Syns syns;
   // Of the owning socket; of an embryonic flow the one that its SYN-ACK carried; 0: unknown.
   uint64_t cookie = 0;
+  [[no_unique_address]] Syns syns;
+  FlowState state;
 };
 
+struct Flow;
+
+// What few flows have.
+struct FlowExtras {
+  std::unique_ptr<const Disguise> disguise;
+  // Of a capturing flow: a SYN that is either a new connection on the tuple or, from whoever
+  // guessed the tuple, nothing (RFC 5961, 4.2). What the other side says next tells.
+  std::unique_ptr<Flow> successor;
+};
+
+// Of a million open flows each byte is a megabyte, and each cache line a wait: the members stand
+// where they leave no gap.
 struct Flow : FlowEntry {
   using FlowEntry::FlowEntry;
 
@@ -92,30 +104,39 @@ struct Flow : FlowEntry {
   // Whether the local socket is at its end, whatever may be forged.
   bool closed_by_host() const { return reset_by_host || (fin[PH_INGRESS] && fin[PH_EGRESS]); }
 
+  // As files and others show it.
+  const ph_flow_key& shown_key() const { return disguise() == nullptr ? key : disguise()->key; }
+
+  // Null: nothing of it is hidden.
+  const Disguise* disguise() const { return extras == nullptr ? nullptr : extras->disguise.get(); }
+  // Null: none.
+  Flow* successor() const { return extras == nullptr ? nullptr : extras->successor.get(); }
+
+  FlowExtras& MutableExtras() {
+    if (extras == nullptr) extras = std::make_unique<FlowExtras>();
+    return *extras;
+  }
+
+  bool fin[PH_DIRECTIONS] = {};
+  bool reset = false;
+  bool reset_by_host = false;  // by the owning socket
+  bool foreign = false;        // the host sent of it what no local socket had made
   uint64_t id = 0;       // of a capturing flow: higher than those of the shard that began before
   int64_t first_ns = 0;  // monotonic time of the first packet
   int64_t last_ns = 0;   // and of the latest
   int64_t first_wall_ns = 0;
   // From CLOCK_BOOTTIME to wall time; fixed, so a stepped clock moves no packet.
   int64_t wall_offset_ns = 0;
-  ChunkList records;     // in pcap format
-  PacketCounts packets;  // in `records` and in what was streamed to the file before
-  uint32_t packet_count = 0;
-  uint64_t wire_bytes = 0;  // of its packets as the hooks saw them
+  [[no_unique_address]] ChunkList records;  // in pcap format
   LinkType link_type = LinkType::kEthernet;
-  bool fin[PH_DIRECTIONS] = {};
-  bool reset = false;
-  bool reset_by_host = false;                // by the owning socket
-  bool has_file = false;                     // which some of its records went to
-  bool has_large_file = false;               // which many did
-  bool foreign = false;                      // the host sent of it what no local socket had made
-  std::unique_ptr<const Disguise> disguise;  // null: nothing of it is hidden
-  std::unique_ptr<FlowName> name;            // null: not decided yet
-
-  // Of a capturing flow: a SYN that is either a new connection on the tuple or, from whoever
-  // guessed the tuple, nothing (RFC 5961, 4.2). What the other side says next tells.
-  std::unique_ptr<Flow> successor;
+  bool has_file = false;               // which some of its records went to
+  bool has_large_file = false;         // which many did
+  PacketCounts packets;                // in `records` and in what was streamed to the file before
+  uint64_t wire_bytes = 0;             // of its packets as the hooks saw them
+  std::unique_ptr<FlowName> name;      // null: not decided yet
+  std::unique_ptr<FlowExtras> extras;  // null: as if both of them were
 };
+static_assert(sizeof(Flow) <= 200);
 
 struct EndedFlow : FlowEntry {
   EndedFlow(const ph_flow_key& flow_key, uint32_t flow_hash, ph_counter later_reason)
@@ -123,7 +144,8 @@ struct EndedFlow : FlowEntry {
 
   ph_counter reason;  // under which its later packets are counted
   uint32_t later_packets = 0;
-  int64_t settled_ns = 0;  // when the kernel was told last; 0: never
+  int64_t settled_ns = 0;   // when the kernel was told last; 0: never
+  int64_t deadline_ns = 0;  // of its timer; 0: it has none
 };
 
 }  // namespace packet_headers

@@ -17,10 +17,10 @@ const char* StateOf(const Flow& flow) {
 
 FlowRow RowOf(const FlowTable& table, const Flow& flow) {
   return {.id = flow.id,
-          .key = flow.disguise == nullptr ? flow.key : flow.disguise->key,
+          .key = flow.shown_key(),
           .uuid = table.UuidOf(flow),
           .state = StateOf(flow),
-          .packets = flow.packet_count,
+          .packets = flow.packets.total(),
           .bytes = flow.wire_bytes,
           .age_ns = table.latest_ns() - flow.first_ns,
           .idle_ns = table.latest_ns() - flow.last_ns};
@@ -93,7 +93,8 @@ bool FlowSurvey::Look(const FlowTable& table, const Flow& flow) {
   if (rows_.size() >= query_->most) {
     const bool by_bytes = query_->order == FlowQuery::Order::kBytes;
     const FlowRow& least = rows_.front();
-    if (by_bytes ? flow.wire_bytes <= least.bytes : flow.packet_count <= least.packets) return true;
+    if (by_bytes ? flow.wire_bytes <= least.bytes : flow.packets.total() <= least.packets)
+      return true;
     std::pop_heap(rows_.begin(), rows_.end(), is_before);
     rows_.pop_back();
   }

@@ -65,7 +65,9 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
                      MemoryBudget& budget, FlowLimit& limit, Books& books, FlowStats& stats,
                      KernelFlows& kernel, std::function<void(FileJob)> submit)
     : options_(options),
-      flow_bytes_(sizeof(Flow) + (options.anonymizer == nullptr ? 0 : sizeof(Disguise))),
+      rules_(options_),
+      flow_bytes_(sizeof(Flow) +
+                  (options.anonymizer == nullptr ? 0 : sizeof(FlowExtras) + sizeof(Disguise))),
       most_waiting_bytes_(options.stream ? kStreamBytes : kLargeJobBytes),
       budget_(budget),
       limit_(limit),
@@ -184,7 +186,7 @@ void FlowTable::Dispatch(const Packet& packet) {
 void FlowTable::Begin(const Packet& packet) {
   // An answer to nobody, or to somebody who is gone: it begins nothing.
   if (packet.Is(PH_TCP_RST) && packet.cookie() == 0 && options_.ownership != Ownership::kNone) {
-    books_.Count(packet.record->ifindex, packet.direction(), UnownedReason());
+    books_.Count(packet.record->ifindex, packet.direction(), rules_.UnownedReason());
     return;
   }
   std::unique_ptr<Flow> flow = NewFlow(packet);
@@ -211,13 +213,12 @@ void FlowTable::RefuseForGood(const Packet& packet) {
 }
 
 void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
-  if (packet.IsSyn() && flow.packet_count > 0 &&
-      flow.syns.AreOlderThan(packet.direction(), packet.seq)) {
-    Drop(flow, ReasonToDrop(flow), Afterwards::kForget);
+  if (FlowRules::IsNewSyn(flow, packet)) {
+    Drop(flow, rules_.ReasonToDrop(flow), Afterwards::kForget);
     Begin(packet);
     return;
   }
-  if (ShowsOwner(flow, packet)) {
+  if (rules_.ShowsOwner(flow, packet)) {
     PromoteWith(flow, flow.cookie, packet);
     return;
   }
@@ -238,8 +239,8 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
     return;
   }
 
-  if (flow.packet_count >= kMaxUnnamedPackets) {
-    Drop(flow, ReasonToDrop(flow), Afterwards::kSettle);
+  if (flow.packets.total() >= kMaxUnnamedPackets) {
+    Drop(flow, rules_.ReasonToDrop(flow), Afterwards::kSettle);
     Dispatch(packet);
     return;
   }
@@ -247,32 +248,17 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
   const bool was_closed = flow.closed();
   if (Append(flow, packet) != Kept::kYes) return;
   embryonic_bytes_ += flow.records.chunk_bytes() - bytes_before;
-  if (flow.closed() && !was_closed) timers_.Schedule(flow, DeadlineOf(flow));
+  if (flow.closed() && !was_closed) timers_.Schedule(flow, rules_.DeadlineOf(flow));
   // Last, since it may be this flow that gives way.
   EvictEmbryonic();
 }
 
-// Whether the packet makes the flow one to capture, with the cookie that it has by now.
-bool FlowTable::ShowsOwner(const Flow& flow, const Packet& packet) const {
-  switch (options_.ownership) {
-    case Ownership::kNone:
-      return true;
-    case Ownership::kHandshake:
-      return !packet.Is(PH_TCP_SYN) && flow.syns.AreTakenUpBy(packet);
-    default:
-      // The request has become a socket, with the same cookie.
-      return flow.cookie != 0 && !packet.egress() && packet.Is(PH_TCP_ACK) &&
-             !packet.Is(PH_TCP_SYN | PH_TCP_RST) && flow.syns.Include(PH_EGRESS, packet.ack - 1);
-  }
-}
-
 void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
-  if (packet.IsSyn() && flow.packet_count > 0 &&
-      flow.syns.AreOlderThan(packet.direction(), packet.seq)) {
+  if (FlowRules::IsNewSyn(flow, packet)) {
     OnNewSyn(flow, packet);
     return;
   }
-  if (IsOfOtherSocket(flow, packet)) {
+  if (rules_.IsOfOtherSocket(flow, packet)) {
     OnOtherSocket(flow, packet);
     return;
   }
@@ -281,7 +267,7 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
     Dispatch(packet);
     return;
   }
-  if (IsOfSameSocket(flow, packet)) MergeSuccessor(flow);
+  if (rules_.IsOfSameSocket(flow, packet)) MergeSuccessor(flow);
 
   const bool was_closed = flow.closed();
   const Kept kept = Append(flow, packet);
@@ -292,60 +278,41 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
   if (kept != Kept::kYes) return;
   // A reset that the socket did not believe (RFC 5961, 3.2).
   if (flow.reset && packet.cookie() != 0 && !packet.Is(PH_TCP_RST)) flow.reset = false;
-  if (flow.closed() && !was_closed) timers_.Schedule(flow, DeadlineOf(flow));
-  if (flow.records.chunk_bytes() >= most_waiting_bytes_ && !IsWaitingForName(flow)) {
+  if (flow.closed() && !was_closed) timers_.Schedule(flow, rules_.DeadlineOf(flow));
+  if (flow.records.chunk_bytes() >= most_waiting_bytes_ && !rules_.IsWaitingForName(flow)) {
     Submit(flow, std::nullopt);
   }
 }
 
-bool FlowTable::IsOfOtherSocket(const Flow& flow, const Packet& packet) const {
-  const bool tells_all = options_.ownership == Ownership::kSocket;
-  return (!tells_all && flow.successor != nullptr && flow.successor->syns.AreTakenUpBy(packet)) ||
-         (knows_sockets() && IsFromOtherSocket(flow.cookie, packet));
-}
-
-bool FlowTable::IsFromOtherSocket(uint64_t cookie, const Packet& packet) const {
-  // A SYN-ACK without a socket is a SYN cookie, where it would have had its own.
-  const bool tells =
-      packet.cookie() != 0 || (packet.IsSynAck() && options_.ownership == Ownership::kSocket);
-  return packet.egress() && packet.cookie() != cookie && tells;
-}
-
-bool FlowTable::IsOfSameSocket(const Flow& flow, const Packet& packet) const {
-  if (!knows_sockets()) {
-    return flow.successor != nullptr && !flow.successor->syns.seen[packet.direction()];
-  }
-  return packet.egress() && packet.cookie() == flow.cookie;
-}
-
 // A SYN on the tuple of a capturing flow, with a sequence number of its own.
 void FlowTable::OnNewSyn(Flow& flow, const Packet& packet) {
-  if (flow.closed() || (packet.egress() && knows_sockets())) {
+  if (flow.closed() || (packet.egress() && rules_.knows_sockets())) {
     Finish(flow, FlowEnd::kReused, Afterwards::kForget);
     Begin(packet);
     return;
   }
-  if (flow.successor == nullptr || !flow.successor->syns.Include(packet.direction(), packet.seq)) {
+  if (flow.successor() == nullptr ||
+      !flow.successor()->syns.Include(packet.direction(), packet.seq)) {
     MergeSuccessor(flow);
-    flow.successor = NewFlow(packet);
-    if (flow.successor == nullptr) {
+    flow.MutableExtras().successor = NewFlow(packet);
+    if (flow.successor() == nullptr) {
       books_.Count(packet.record->ifindex, packet.direction(), PH_MEMORY_LIMIT);
       return;
     }
     // Its record may become one of the flow's.
-    flow.successor->wall_offset_ns = flow.wall_offset_ns;
-    flow.successor->link_type = flow.link_type;
+    flow.successor()->wall_offset_ns = flow.wall_offset_ns;
+    flow.successor()->link_type = flow.link_type;
   }
-  if (Append(*flow.successor, packet) == Kept::kYes || flow.successor->packet_count > 0) return;
-  flow.successor = nullptr;
+  if (Append(*flow.successor(), packet) == Kept::kYes || !flow.successor()->packets.empty()) return;
+  flow.extras->successor = nullptr;
   budget_.Release(flow_bytes_);
 }
 
 // The tuple of a capturing flow is answered on by a socket that is not the flow's.
 void FlowTable::OnOtherSocket(Flow& flow, const Packet& packet) {
-  std::unique_ptr<Flow> successor = packet.IsSynAck() || options_.ownership != Ownership::kSocket
-                                        ? std::move(flow.successor)
-                                        : nullptr;
+  const bool has_answer = packet.IsSynAck() || options_.ownership != Ownership::kSocket;
+  std::unique_ptr<Flow> successor;
+  if (has_answer && flow.successor() != nullptr) successor = std::move(flow.extras->successor);
   Finish(flow, FlowEnd::kReused, Afterwards::kForget);
   if (successor != nullptr) InsertEmbryonic(std::move(successor));
   Dispatch(packet);
@@ -353,7 +320,7 @@ void FlowTable::OnOtherSocket(Flow& flow, const Packet& packet) {
 
 void FlowTable::OnEnded(EndedFlow& flow, const Packet& packet) {
   const bool is_new = packet.IsSyn() ? !flow.syns.Include(packet.direction(), packet.seq)
-                                     : IsFromOtherSocket(flow.cookie, packet);
+                                     : rules_.IsFromOtherSocket(flow.cookie, packet);
   if (is_new) {
     // When it was settled, the SYN may have passed the hook already.
     if (flow.settled_ns != 0) kernel_.Unsettle(flow.key);
@@ -363,7 +330,7 @@ void FlowTable::OnEnded(EndedFlow& flow, const Packet& packet) {
   }
   books_.Count(packet.record->ifindex, packet.direction(), flow.reason);
   if (packet.Is(PH_TCP_FIN | PH_TCP_RST)) {
-    timers_.Schedule(flow, packet.time_ns() + kTimeWaitNs);
+    SetDeadline(flow, packet.time_ns() + kTimeWaitNs);
   }
   if (++flow.later_packets >= kLaterPacketsToSettle) Settle(flow, packet.time_ns());
 }
@@ -376,8 +343,9 @@ std::unique_ptr<Flow> FlowTable::NewFlow(const Packet& packet) {
   flow->wall_offset_ns = wall_offset_ns_ - suspended_ns_;
   flow->link_type = LinkTypeOf(*packet.record);
   if (options_.anonymizer != nullptr) {
-    flow->disguise = options_.anonymizer->DisguiseOf(packet.key, !IsLocal(packet.key.local_addr),
-                                                     !IsLocal(packet.key.remote_addr));
+    auto disguise = options_.anonymizer->DisguiseOf(packet.key, !IsLocal(packet.key.local_addr),
+                                                    !IsLocal(packet.key.remote_addr));
+    if (disguise != nullptr) flow->MutableExtras().disguise = std::move(disguise);
   }
   return flow;
 }
@@ -393,15 +361,16 @@ void FlowTable::InsertEmbryonic(std::unique_ptr<Flow> flow) {
   embryonic_.PushBack(*flow);
   embryonic_bytes_ += flow->records.chunk_bytes();
   Bump(stats_.embryonic);
-  timers_.Schedule(*flow, DeadlineOf(*flow));
+  timers_.Schedule(*flow, rules_.DeadlineOf(*flow));
   entries_.insert(flow.release());
 }
 
 void FlowTable::InsertEnded(std::unique_ptr<EndedFlow> flow) {
   if (!budget_.TryReserve(sizeof(EndedFlow))) return;
   // What strangers can make any number of is the first to be pushed out, then what will go anyway.
-  const bool is_stray = flow->reason == UnownedReason() || flow->reason == PH_INCOMPLETE_HANDSHAKE;
-  const bool is_timed = flow->deadline_ns() != 0;
+  const bool is_stray =
+      flow->reason == rules_.UnownedReason() || flow->reason == PH_INCOMPLETE_HANDSHAKE;
+  const bool is_timed = flow->deadline_ns != 0;
   (is_stray ? ended_strays_ : is_timed ? ended_timed_ : ended_).PushBack(*flow);
   Bump(stats_.ended);
   entries_.insert(flow.release());
@@ -430,7 +399,7 @@ bool FlowTable::Promote(Flow& flow, uint64_t cookie) {
   flow.state = FlowState::kCapturing;
   flow.id = ++next_id_;
   capturing_.PushBack(flow);
-  timers_.Schedule(flow, DeadlineOf(flow));
+  timers_.Schedule(flow, rules_.DeadlineOf(flow));
   TakeName(flow);
   return true;
 }
@@ -457,7 +426,7 @@ void FlowTable::TakeName(Flow& flow) {
   if (announcement == nullptr) return;
   Bump(stats_.announced);
   SetName(flow, {announcement->uuid, announcement->date});
-  timers_.Schedule(flow, DeadlineOf(flow));
+  timers_.Schedule(flow, rules_.DeadlineOf(flow));
 }
 
 void FlowTable::SetName(Flow& flow, FlowName name) {
@@ -477,12 +446,11 @@ FlowTable::Kept FlowTable::Append(Flow& flow, const Packet& packet) {
     return Kept::kOtherLinkType;
   }
   const int64_t wall_ns = packet.time_ns() + suspended_ns_ + flow.wall_offset_ns;
-  if (!flow.records.Append(encoder_.Encode(record, wall_ns, flow.disguise.get()), pool_)) {
+  if (!flow.records.Append(encoder_.Encode(record, wall_ns, flow.disguise()), pool_)) {
     books_.Count(record.ifindex, record.direction, PH_MEMORY_LIMIT);
     return Kept::kNoMemory;
   }
   flow.packets.Add(record.ifindex, record.direction);
-  ++flow.packet_count;
   flow.wire_bytes += record.wire_len;
   flow.last_ns = std::max(flow.last_ns, packet.time_ns());
   flow.syns.Note(packet);
@@ -497,12 +465,11 @@ FlowTable::Kept FlowTable::Append(Flow& flow, const Packet& packet) {
 
 // The SYN was of no new connection: on the wire it belongs to this one.
 void FlowTable::MergeSuccessor(Flow& flow) {
-  if (flow.successor == nullptr) return;
-  flow.records.Splice(std::move(flow.successor->records));
-  flow.packets.Add(flow.successor->packets);
-  flow.packet_count += flow.successor->packet_count;
-  flow.wire_bytes += flow.successor->wire_bytes;
-  flow.successor = nullptr;
+  if (flow.successor() == nullptr) return;
+  flow.records.Splice(std::move(flow.successor()->records));
+  flow.packets.Add(flow.successor()->packets);
+  flow.wire_bytes += flow.successor()->wire_bytes;
+  flow.extras->successor = nullptr;
   budget_.Release(flow_bytes_);
 }
 
@@ -517,7 +484,7 @@ void FlowTable::Submit(Flow& flow, std::optional<FlowEnd> end) {
                              flow.records.chunk_bytes() >= kLargeJobBytes;
   flow.has_large_file |= becomes_large;
   job.large = flow.has_large_file;
-  job.key = flow.disguise == nullptr ? flow.key : flow.disguise->key;
+  job.key = flow.shown_key();
   job.records = std::move(flow.records);
   job.first = !flow.has_file;
   job.last = end.has_value();
@@ -537,6 +504,7 @@ void FlowTable::Submit(Flow& flow, std::optional<FlowEnd> end) {
 
 void FlowTable::Finish(Flow& flow, FlowEnd end, Afterwards afterwards, ph_counter later_reason) {
   MergeSuccessor(flow);
+  const uint64_t packets = flow.packets.total();
   // What a socket says after its end an ended flow catches. That the other side sent a RST is no
   // end: it may be forged. That a socket is an owner may be told after its end.
   const bool is_over = flow.closed_by_host() && options_.ownership != Ownership::kAnnounced;
@@ -546,16 +514,16 @@ void FlowTable::Finish(Flow& flow, FlowEnd end, Afterwards afterwards, ph_counte
     books_.Count(flow.packets, PH_UNANNOUNCED);
     pool_.Free(std::move(flow.records));
     later_reason = PH_UNANNOUNCED;
-  } else if (flow.packet_count > 0) {
+  } else if (packets > 0) {
     if (flow.reset) end = FlowEnd::kRst;
     if (flow.fin[PH_INGRESS] && flow.fin[PH_EGRESS]) end = FlowEnd::kFin;
     Submit(flow, end);
   }
-  if (IsWaitingForName(flow)) Bump(stats_.unnamed, int64_t{-1});
+  if (rules_.IsWaitingForName(flow)) Bump(stats_.unnamed, int64_t{-1});
   limit_.Leave();
   Bump(stats_.captures_finished);
   stats_.duration_ns.Add(flow.last_ns - flow.first_ns);
-  stats_.packets.Add(flow.packet_count);
+  stats_.packets.Add(packets);
   Retire(flow, later_reason, afterwards);
 }
 
@@ -573,14 +541,19 @@ void FlowTable::Retire(Flow& flow, ph_counter later_reason, Afterwards afterward
     ended->cookie = flow.cookie;
     ended->syns = flow.syns;
     // An open socket may speak again at any time, a closed one for as long as TIME-WAIT lasts.
-    if (flow.closed() || later_reason == UnownedReason()) {
-      timers_.Schedule(*ended, flow.last_ns + kTimeWaitNs);
+    if (flow.closed() || later_reason == rules_.UnownedReason()) {
+      SetDeadline(*ended, flow.last_ns + kTimeWaitNs);
     }
   }
   Remove(flow);
   if (ended == nullptr) return;
   if (afterwards == Afterwards::kSettle) Settle(*ended, latest_ns_);
   InsertEnded(std::move(ended));
+}
+
+void FlowTable::SetDeadline(EndedFlow& flow, int64_t deadline_ns) {
+  flow.deadline_ns = deadline_ns;
+  timers_.Schedule(flow, deadline_ns);
 }
 
 void FlowTable::Settle(EndedFlow& flow, int64_t now_ns) {
@@ -604,27 +577,6 @@ void FlowTable::Remove(FlowEntry& entry) {
   }
 }
 
-int64_t FlowTable::DeadlineOf(const Flow& flow) const {
-  const int64_t idle = flow.last_ns + (flow.closed() ? kLingerNs : options_.flow_timeout_ns);
-  if (flow.state == FlowState::kCapturing) {
-    return IsWaitingForName(flow) ? flow.first_ns + options_.uuid_wait_ns
-                                  : std::min(idle, flow.first_ns + options_.capture_duration_ns);
-  }
-  // Its owner may be announced as long as its name.
-  if (options_.ownership == Ownership::kAnnounced && options_.naming != Naming::kOwn) {
-    return std::max(idle, flow.first_ns + options_.uuid_wait_ns);
-  }
-  // A handshake may be slow; what began in the middle is named by the host's next packet.
-  const bool is_attempt = flow.syns.seen[PH_INGRESS] || flow.syns.seen[PH_EGRESS];
-  return is_attempt ? idle : std::min(idle, flow.first_ns + options_.uuid_wait_ns);
-}
-
-ph_counter FlowTable::ReasonToDrop(const Flow& flow) const {
-  const bool is_attempt = knows_sockets() ? flow.syns.seen[PH_INGRESS] && !flow.foreign
-                                          : flow.syns.seen[PH_INGRESS] || flow.syns.seen[PH_EGRESS];
-  return is_attempt ? PH_INCOMPLETE_HANDSHAKE : UnownedReason();
-}
-
 void FlowTable::Advance(int64_t now_ns) {
   latest_ns_ = std::max(latest_ns_, now_ns);
   timers_.Advance(now_ns, [this, now_ns](TimerNode& timer) {
@@ -636,17 +588,22 @@ void FlowTable::Advance(int64_t now_ns) {
 
 void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
   if (entry.state == FlowState::kEnded) {
-    Remove(entry);
+    auto& ended = static_cast<EndedFlow&>(entry);
+    if (ended.deadline_ns > now_ns) {
+      timers_.Schedule(ended, ended.deadline_ns);
+    } else {
+      Remove(ended);
+    }
     return;
   }
   Flow& flow = static_cast<Flow&>(entry);
   const bool has_waited = now_ns - flow.first_ns >= options_.uuid_wait_ns;
-  if (flow.state == FlowState::kCapturing && IsWaitingForName(flow) && has_waited &&
+  if (flow.state == FlowState::kCapturing && rules_.IsWaitingForName(flow) && has_waited &&
       options_.naming == Naming::kAnnouncedOrOwn) {
     NameItself(flow);
   }
-  // Packets have moved the deadline since the timer was set.
-  const int64_t deadline_ns = DeadlineOf(flow);
+  // Packets have moved the deadline since the timer was set, or it was beyond the wheel's span.
+  const int64_t deadline_ns = rules_.DeadlineOf(flow);
   if (deadline_ns > now_ns) {
     timers_.Schedule(flow, deadline_ns);
     return;
@@ -659,8 +616,9 @@ void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
            still_sending ? Afterwards::kSettle : Afterwards::kRemember);
   } else {
     // One that keeps sending must not begin again every few seconds.
-    Drop(flow, ReasonToDrop(flow),
-         flow.packet_count >= kLaterPacketsToSettle ? Afterwards::kRemember : Afterwards::kForget);
+    Drop(flow, rules_.ReasonToDrop(flow),
+         flow.packets.total() >= kLaterPacketsToSettle ? Afterwards::kRemember
+                                                       : Afterwards::kForget);
   }
 }
 
@@ -675,7 +633,7 @@ void FlowTable::EvictEmbryonic() {
 void FlowTable::FlushStreams() {
   capturing_.ForEach([this](AgeNode& node) {
     Flow& flow = static_cast<Flow&>(node);
-    if (!flow.records.empty() && !IsWaitingForName(flow)) Submit(flow, std::nullopt);
+    if (!flow.records.empty() && !rules_.IsWaitingForName(flow)) Submit(flow, std::nullopt);
   });
 }
 
@@ -690,7 +648,7 @@ bool FlowTable::WalkOn(size_t most, absl::FunctionRef<bool(const Flow&)> use) {
 
 std::string FlowTable::UuidOf(const Flow& flow) const {
   if (flow.name != nullptr) return flow.name->uuid;
-  return IsWaitingForName(flow) ? "" : options_.name_flow(flow);
+  return rules_.IsWaitingForName(flow) ? "" : options_.name_flow(flow);
 }
 
 void FlowTable::OnJobDone(FileJob job) {
@@ -706,7 +664,7 @@ void FlowTable::FinishAll() {
   embryonic_.Splice(requested_);
   while (AgeNode* oldest = embryonic_.front()) {
     Flow& flow = *static_cast<Flow*>(oldest);
-    Drop(flow, ReasonToDrop(flow), Afterwards::kForget);
+    Drop(flow, rules_.ReasonToDrop(flow), Afterwards::kForget);
   }
   while (AgeNode* oldest = capturing_.front()) {
     Finish(*static_cast<Flow*>(oldest), FlowEnd::kShutdown, Afterwards::kForget);

@@ -16,6 +16,7 @@
 #include "user/flow/announcements.h"
 #include "user/flow/books.h"
 #include "user/flow/flow.h"
+#include "user/flow/flow_rules.h"
 #include "user/flow/local_addresses.h"
 #include "user/flow/packet.h"
 #include "user/flow/recent_cookies.h"
@@ -28,9 +29,6 @@
 
 namespace packet_headers {
 
-// After its close a flow waits this long for stragglers: the last ACK, a retransmitted FIN.
-inline constexpr int64_t kLingerNs = 2'000'000'000;
-
 // Linux keeps a socket in TIME-WAIT this long (TCP_TIMEWAIT_LEN); it may still answer.
 inline constexpr int64_t kTimeWaitNs = 60'000'000'000;
 
@@ -42,42 +40,6 @@ inline constexpr uint32_t kLaterPacketsToSettle = 4;
 
 // So long after it was settled no record of a flow can be on its way any more.
 inline constexpr int64_t kSettledAgainNs = 1'000'000'000;
-
-// What makes a flow one to capture.
-enum class Ownership {
-  kSocket,     // a local socket, whose cookie the records tell
-  kAnnounced,  // that, or an announcement: for records that can't tell every cookie
-  kHandshake,  // a handshake in it, whoever's: for what other hosts have captured
-  kNone,       // that there is a packet of it
-};
-
-// Where the name of a flow comes from.
-enum class Naming {
-  kOwn,             // name_flow
-  kAnnouncedOrOwn,  // an announcement that comes within uuid_wait, else name_flow
-  kAnnounced,       // an announcement that comes within uuid_wait, else the flow is dropped
-};
-
-struct FlowOptions {
-  Ownership ownership = Ownership::kSocket;
-  Naming naming = Naming::kOwn;
-  int64_t capture_duration_ns = 0;
-  int64_t flow_timeout_ns = 0;
-  int64_t uuid_wait_ns = 0;
-  uint32_t max_header_bytes = 0;
-  // Hides the addresses that are no local ones. Null: none is hidden.
-  std::shared_ptr<const Anonymizer> anonymizer;
-  bool stream = false;
-  int64_t max_idle_bytes = 0;
-  // In each shard; above them the oldest give way.
-  int64_t max_embryonic_flows = 0;
-  int64_t max_embryonic_bytes = 0;
-  int64_t max_ended_flows = 0;
-  int64_t max_recent_cookies = 0;
-  int64_t max_announcements = 0;  // of which no flow is known yet
-  // The UUID of a flow that nobody else has named.
-  std::function<std::string(const Flow&)> name_flow;
-};
 
 // How many flows all shards may capture at once. Thread-safe.
 class FlowLimit {
@@ -230,25 +192,17 @@ class FlowTable {
   void Dispatch(const Packet& packet);
   void Begin(const Packet& packet);
   void RefuseForGood(const Packet& packet);
-  // Whether packets can tell the local socket.
-  bool knows_sockets() const { return options_.ownership <= Ownership::kAnnounced; }
   void OnEmbryonic(Flow& flow, const Packet& packet);
   void OnCapturing(Flow& flow, const Packet& packet);
   void OnEnded(EndedFlow& flow, const Packet& packet);
   void OnNewSyn(Flow& flow, const Packet& packet);
   void OnOtherSocket(Flow& flow, const Packet& packet);
-  // Whether the packet shows that the flow's tuple now has another connection, or that it has not.
-  bool IsOfOtherSocket(const Flow& flow, const Packet& packet) const;
-  bool IsOfSameSocket(const Flow& flow, const Packet& packet) const;
-  // Whether the packet was sent by another local socket than the one with the cookie.
-  bool IsFromOtherSocket(uint64_t cookie, const Packet& packet) const;
 
   // Null when the budget is exhausted.
   std::unique_ptr<Flow> NewFlow(const Packet& packet);
   bool IsLocal(const uint8_t* address) const;
   void InsertEmbryonic(std::unique_ptr<Flow> flow);
   void InsertEnded(std::unique_ptr<EndedFlow> flow);
-  bool ShowsOwner(const Flow& flow, const Packet& packet) const;
   // Makes an embryonic flow a capturing one; or refuses it, and drops it.
   bool Promote(Flow& flow, uint64_t cookie);
   // The same for the sake of a packet, which the flow gets.
@@ -259,10 +213,6 @@ class FlowTable {
   void TakeName(Flow& flow);
   void SetName(Flow& flow, FlowName name);
   void NameItself(Flow& flow);
-  // Of a capturing flow: whether no file of it may be begun, since an announcement may yet come.
-  bool IsWaitingForName(const Flow& flow) const {
-    return options_.naming != Naming::kOwn && flow.name == nullptr;
-  }
   // Keeps the packet's headers and notes what they say of the connection, or counts why not.
   Kept Append(Flow& flow, const Packet& packet);
   // Hands over a capturing flow. One that was closed has ended by that, and not by `end`.
@@ -271,20 +221,17 @@ class FlowTable {
   void Drop(Flow& flow, ph_counter reason, Afterwards afterwards);
   // Removes a live flow, and leaves what Afterwards says in its place.
   void Retire(Flow& flow, ph_counter later_reason, Afterwards afterwards);
+  void SetDeadline(EndedFlow& flow, int64_t deadline_ns);
   void Settle(EndedFlow& flow, int64_t now_ns);
   void MergeSuccessor(Flow& flow);
   // Its records; those of a flow that ended are the last.
   void Submit(Flow& flow, std::optional<FlowEnd> end);
   void Remove(FlowEntry& entry);
   void OnTimer(FlowEntry& entry, int64_t now_ns);
-  int64_t DeadlineOf(const Flow& flow) const;
-  ph_counter ReasonToDrop(const Flow& flow) const;
-  ph_counter UnownedReason() const {
-    return options_.ownership == Ownership::kHandshake ? PH_NO_HANDSHAKE : PH_UNOWNED;
-  }
   void EvictEmbryonic();
 
   const FlowOptions options_;
+  const FlowRules rules_;
   const int64_t flow_bytes_;          // that a flow takes, its records apart
   const int64_t most_waiting_bytes_;  // of a flow's records in memory
   MemoryBudget& budget_;

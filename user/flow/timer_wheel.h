@@ -12,17 +12,11 @@
 
 namespace packet_headers {
 
-class TimerNode : public ListNode {
- public:
-  int64_t deadline_ns() const { return deadline_ns_; }
+class TimerNode : public ListNode {};
 
- private:
-  friend class TimerWheel;
-  int64_t deadline_ns_ = 0;
-};
-
-// Timers fire never before their deadline and at most one tick after it. Those beyond the wheel's
-// span are put back when their slot comes round. One thread; time is monotonic.
+// Timers fire never before their deadline and at most one tick after it. One that is beyond the
+// wheel's span fires at its end instead, to be set again by who knows the deadline: the wheel keeps
+// none. One thread; time is monotonic.
 class TimerWheel {
  public:
   static constexpr int kTickBits = 26;    // 67 ms
@@ -32,13 +26,12 @@ class TimerWheel {
 
   // Sets or moves the timer.
   void Schedule(TimerNode& node, int64_t deadline_ns) {
-    node.deadline_ns_ = deadline_ns;
     const int64_t due = (deadline_ns >> kTickBits) + 1;
     const int64_t slot = std::clamp<int64_t>(due, tick_ + 1, tick_ + kSlots - 1);
     slots_[slot % kSlots].PushBack(node);
   }
 
-  // Calls `expire` for each timer whose deadline has come; it may set, unset and destroy timers.
+  // Calls `expire` for each timer that fires; it may set, unset and destroy timers.
   template <typename Expire>
   void Advance(int64_t now_ns, Expire expire) {
     const int64_t now_tick = now_ns >> kTickBits;
@@ -50,11 +43,7 @@ class TimerWheel {
       due.Splice(slots_[tick_ % kSlots]);
       while (TimerNode* node = due.front()) {
         node->Unlink();
-        if (node->deadline_ns_ <= now_ns) {
-          expire(*node);
-        } else {
-          Schedule(*node, node->deadline_ns_);
-        }
+        expire(*node);
       }
     }
   }

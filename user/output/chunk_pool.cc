@@ -139,13 +139,16 @@ Chunk* ChunkPool::Allocate(int64_t chunk_bytes) {
     partial_[slab->size_class].Remove(slab);
     full_.PushFront(slab);
   }
-  *chunk = {nullptr, 0, static_cast<uint16_t>(slab->size_class)};
+  *chunk = {chunk, 0, static_cast<uint16_t>(slab->size_class)};
   return chunk;
 }
 
 void ChunkPool::Free(ChunkList&& list) {
-  for (Chunk* chunk = list.head_; chunk != nullptr;) {
-    Chunk* next = chunk->next;
+  if (list.empty()) return;
+  Chunk* chunk = std::exchange(list.tail_->next, nullptr);
+  list = ChunkList();
+  while (chunk != nullptr) {
+    Chunk* const next = chunk->next;
     Slab* slab = Slab::Of(chunk);
     chunk->next = slab->free;
     slab->free = chunk;
@@ -165,7 +168,6 @@ void ChunkPool::Free(ChunkList&& list) {
     }
     chunk = next;
   }
-  list = ChunkList();
 }
 
 bool ChunkList::Append(absl::string_view bytes, ChunkPool& pool) {
@@ -174,25 +176,25 @@ bool ChunkList::Append(absl::string_view bytes, ChunkPool& pool) {
   size_t room = tail_ != nullptr ? tail_->room() : 0;
   ChunkList more;
   while (room < bytes.size()) {
-    Chunk* chunk = pool.Allocate(chunk_bytes_ + more.chunk_bytes_);
+    Chunk* chunk = pool.Allocate(chunk_bytes() + more.chunk_bytes());
     if (chunk == nullptr) {
       pool.Free(std::move(more));
       return false;
     }
-    (more.tail_ != nullptr ? more.tail_->next : more.head_) = chunk;
-    more.tail_ = chunk;
-    more.chunk_bytes_ += static_cast<int64_t>(kSmallestChunkBytes << chunk->size_class);
     room += chunk->room();
+    more.Splice(ChunkList(chunk));
   }
-  const auto fill = [&bytes](Chunk* chunk) {
+  Chunk* chunk = tail_;
+  Splice(std::move(more));
+  if (chunk == nullptr) chunk = tail_->next;
+  while (true) {
     const size_t size = std::min(bytes.size(), chunk->room());
     std::memcpy(chunk->bytes() + chunk->used, bytes.data(), size);
     chunk->used += static_cast<uint16_t>(size);
     bytes.remove_prefix(size);
-  };
-  if (tail_ != nullptr) fill(tail_);
-  for (Chunk* chunk = more.head_; chunk != nullptr; chunk = chunk->next) fill(chunk);
-  Splice(std::move(more));
+    if (bytes.empty()) break;
+    chunk = chunk->next;
+  }
   // Where the next bytes go: it was used long ago, or by another processor.
   PrefetchLines(tail_->bytes() + tail_->used + kCacheLineBytes, 2 * kCacheLineBytes);
   return true;
@@ -200,16 +202,18 @@ bool ChunkList::Append(absl::string_view bytes, ChunkPool& pool) {
 
 void ChunkList::Splice(ChunkList&& other) {
   if (other.empty()) return;
-  (tail_ != nullptr ? tail_->next : head_) = other.head_;
-  tail_ = other.tail_;
-  chunk_bytes_ += other.chunk_bytes_;
-  other = ChunkList();
+  if (tail_ != nullptr) std::swap(tail_->next, other.tail_->next);
+  tail_ = std::exchange(other.tail_, nullptr);
+  units_ += std::exchange(other.units_, 0);
 }
 
 void ChunkList::ForEachPiece(absl::FunctionRef<void(absl::string_view)> use) const {
-  for (const Chunk* chunk = head_; chunk != nullptr; chunk = chunk->next) {
+  if (empty()) return;
+  const Chunk* chunk = tail_;
+  do {
+    chunk = chunk->next;
     use(absl::string_view(chunk->bytes(), chunk->used));
-  }
+  } while (chunk != tail_);
 }
 
 }  // namespace packet_headers

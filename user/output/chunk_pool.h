@@ -28,7 +28,7 @@ struct Chunk {
   const char* bytes() const { return reinterpret_cast<const char*>(this) + kHeaderBytes; }
   size_t room() const { return (kSmallestChunkBytes << size_class) - kHeaderBytes - used; }
 
-  Chunk* next;
+  Chunk* next;          // in its list, behind the last the first
   uint16_t used;        // bytes behind it
   uint16_t size_class;  // it takes kSmallestChunkBytes << size_class in all
 };
@@ -41,9 +41,8 @@ class ChunkList {
   ChunkList() = default;
   ChunkList(ChunkList&& other) noexcept { *this = std::move(other); }
   ChunkList& operator=(ChunkList&& other) noexcept {
-    head_ = std::exchange(other.head_, nullptr);
     tail_ = std::exchange(other.tail_, nullptr);
-    chunk_bytes_ = std::exchange(other.chunk_bytes_, 0);
+    units_ = std::exchange(other.units_, 0);
     return *this;
   }
 
@@ -61,15 +60,19 @@ class ChunkList {
   // The bytes in order, piece by piece.
   void ForEachPiece(absl::FunctionRef<void(absl::string_view)> use) const;
 
-  bool empty() const { return head_ == nullptr; }
-  int64_t chunk_bytes() const { return chunk_bytes_; }  // that its chunks take
+  bool empty() const { return tail_ == nullptr; }
+  // That its chunks take.
+  int64_t chunk_bytes() const { return int64_t{units_} * kSmallestChunkBytes; }
 
  private:
   friend class ChunkPool;
 
-  Chunk* head_ = nullptr;
-  Chunk* tail_ = nullptr;
-  int64_t chunk_bytes_ = 0;
+  // Of a chunk that is its own next one.
+  explicit ChunkList(Chunk* chunk) : tail_(chunk), units_(1u << chunk->size_class) {}
+
+  // Small, for each flow has one.
+  Chunk* tail_ = nullptr;  // its next one is the first
+  uint32_t units_ = 0;     // of kSmallestChunkBytes
 };
 
 // Belongs to one thread. Slabs come from the operating system against the budget; free ones above
@@ -83,8 +86,8 @@ class ChunkPool {
   // Unmaps every slab: no list of this pool may be used afterwards.
   ~ChunkPool();
 
-  // An empty chunk for a list whose chunks take `chunk_bytes`, of any size when the budget is
-  // exhausted; null when no chunk is free either.
+  // An empty chunk, its own next one, for a list whose chunks take `chunk_bytes`, of any size when
+  // the budget is exhausted; null when no chunk is free either.
   Chunk* Allocate(int64_t chunk_bytes);
   void Free(ChunkList&& list);
 

@@ -36,6 +36,8 @@ class PacketCounts {
     }
   }
 
+  bool empty() const { return interfaces_.empty(); }
+
   uint64_t total() const {
     uint64_t packets = 0;
     for (const OfInterface& interface : interfaces_) {

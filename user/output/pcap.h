@@ -14,7 +14,7 @@
 namespace packet_headers {
 
 // As registered at tcpdump.org/linktypes.
-enum class LinkType : uint32_t { kEthernet = 1, kRawIp = 101 };
+enum class LinkType : uint8_t { kEthernet = 1, kRawIp = 101 };
 
 inline constexpr size_t kPcapFileHeaderBytes = 24;
 inline constexpr size_t kPcapRecordHeaderBytes = 16;
