@@ -357,7 +357,10 @@ HttpAnswer Daemon::Readyz() const {
   if (is_finishing_) return {MHD_HTTP_SERVICE_UNAVAILABLE, "stopping\n"};
   const size_t interfaces = interfaces_.Attached().size();
   if (interfaces == 0) return {MHD_HTTP_SERVICE_UNAVAILABLE, "capturing on no interface\n"};
-  return {MHD_HTTP_OK, absl::StrCat("capturing on ", interfaces, " interface(s)\n")};
+  const size_t others = interfaces_.NotCaptured().size();
+  return {MHD_HTTP_OK,
+          absl::StrCat("capturing on ", interfaces, " interface(s)",
+                       others == 0 ? "" : absl::StrCat(", not on ", others, " more"), "\n")};
 }
 
 absl::StatusOr<Capabilities> Daemon::StartCapturing() {

@@ -263,6 +263,11 @@ class Collector {
                      {"direction", kDirectionNames[PH_EGRESS]},
                      {"hook", HookName(interface.egress)}});
     }
+    scrape.Family("packet_headers_interface_not_captured", MetricType::Gauge,
+                  "1 for each interface that is to be captured and is not; the log says why.");
+    for (const std::string& name : observed_.interfaces.NotCaptured()) {
+      scrape.Add(1, {{"interface", name}});
+    }
     scrape.Family("packet_headers_ring_used_bytes", MetricType::Gauge,
                   "Bytes of records that wait in the ring of a shard.");
     for (uint32_t shard = 0; shard < observed_.shards.size(); ++shard) {
