@@ -149,6 +149,7 @@ Daemon::Daemon(const Config& config, std::unique_ptr<CaptureEngine> engine,
       uuid_prefix_(std::move(uuid_prefix)),
       budget_(config.max_heap_bytes),
       limit_(config.max_flows),
+      host_(HostForFileNames()),
       started_ns_(MonotonicNow()) {}
 
 Observed Daemon::observed() const {
@@ -334,9 +335,9 @@ HttpRoutes Daemon::Routes() {
   add("/healthz", true, [this] { return Healthz(); });
   add("/readyz", true, [this] { return Readyz(); });
   add("/status", exposes_all, [this] {
-    return HttpAnswer{MHD_HTTP_OK,
-                      StatusJson(observed(), history_, Readyz(), started_ns_, MonotonicNow()),
-                      "application/json"};
+    return HttpAnswer{
+        MHD_HTTP_OK, StatusJson(host_, observed(), history_, Readyz(), started_ns_, MonotonicNow()),
+        "application/json"};
   });
   routes["/flows"] = {[this](const HttpArguments& arguments) {
                         return flow_listing_.Answer(arguments, MonotonicNow());
