@@ -150,7 +150,8 @@ Daemon::Daemon(const Config& config, std::unique_ptr<CaptureEngine> engine,
       budget_(config.max_heap_bytes),
       limit_(config.max_flows),
       host_(HostForFileNames()),
-      started_ns_(MonotonicNow()) {}
+      started_ns_(MonotonicNow()),
+      started_seconds_(static_cast<double>(absl::GetCurrentTimeNanos()) / 1e9) {}
 
 Observed Daemon::observed() const {
   return {*engine_,
@@ -162,7 +163,8 @@ Observed Daemon::observed() const {
           event_client_.get(),
           event_server_.get(),
           *health_,
-          sandbox_};
+          sandbox_,
+          started_seconds_};
 }
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& asked) {

@@ -188,6 +188,22 @@ class Loss(CaptureTest):
 
 
 @needs_daemon
+class Restarts(CaptureTest):
+
+    def test_alert_fires(self):
+        prometheus = Prometheus(self, self.host)
+        for _ in range(4):
+            self.assertNotIn("PacketHeadersRestarting", prometheus.firing())
+            daemon = self.start_daemon()
+            began = daemon.metric("start_time_seconds", family="process")
+            wait_until(lambda: prometheus.query(f"process_start_time_seconds == {began!r}"),
+                       "it is scraped")
+            daemon.send_signal(signal.SIGKILL)
+            daemon.wait_for_exit(10)
+        wait_until(lambda: "PacketHeadersRestarting" in prometheus.firing(), "the alert fires")
+
+
+@needs_daemon
 @needs_failing_calls
 class Faults(HealthTest):
 

@@ -34,6 +34,7 @@ class Collector {
     AddEvents(scrape);
     AddThreads(scrape);
     AddSandbox(scrape);
+    AddProcess(scrape);
     AddCompatibleMetrics(observed_, books, scrape);
     return scrape.Take();
   }
@@ -287,6 +288,18 @@ class Collector {
       scrape.Add(static_cast<double>(thread.heartbeat->Age(now_ns)) / 1e9,
                  {{"thread", thread.heartbeat->thread()}});
     }
+  }
+
+  // As Prometheus' client libraries name them.
+  void AddProcess(Scrape& scrape) const {
+    scrape
+        .Family("process_start_time_seconds", MetricType::Gauge,
+                "Start time of the process since the Unix epoch in seconds.")
+        .Add(observed_.started_seconds);
+    scrape
+        .Family("process_cpu_seconds_total", MetricType::Counter,
+                "Total user and system CPU time spent in seconds.")
+        .Add(static_cast<double>(ProcessCpuTime()) / 1e9);
   }
 
   const Observed& observed_;
