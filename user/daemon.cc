@@ -149,7 +149,9 @@ Daemon::Daemon(const Config& config, std::unique_ptr<CaptureEngine> engine,
       uuid_prefix_(std::move(uuid_prefix)),
       budget_(config.max_heap_bytes),
       limit_(config.max_flows),
-      started_ns_(MonotonicNow()) {}
+      host_(HostForFileNames()),
+      started_ns_(MonotonicNow()),
+      started_seconds_(static_cast<double>(absl::GetCurrentTimeNanos()) / 1e9) {}
 
 Observed Daemon::observed() const {
   return {*engine_,
@@ -161,7 +163,8 @@ Observed Daemon::observed() const {
           event_client_.get(),
           event_server_.get(),
           *health_,
-          sandbox_};
+          sandbox_,
+          started_seconds_};
 }
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& asked) {
@@ -334,9 +337,9 @@ HttpRoutes Daemon::Routes() {
   add("/healthz", true, [this] { return Healthz(); });
   add("/readyz", true, [this] { return Readyz(); });
   add("/status", exposes_all, [this] {
-    return HttpAnswer{MHD_HTTP_OK,
-                      StatusJson(observed(), history_, Readyz(), started_ns_, MonotonicNow()),
-                      "application/json"};
+    return HttpAnswer{
+        MHD_HTTP_OK, StatusJson(host_, observed(), history_, Readyz(), started_ns_, MonotonicNow()),
+        "application/json"};
   });
   routes["/flows"] = {[this](const HttpArguments& arguments) {
                         return flow_listing_.Answer(arguments, MonotonicNow());
@@ -357,7 +360,10 @@ HttpAnswer Daemon::Readyz() const {
   if (is_finishing_) return {MHD_HTTP_SERVICE_UNAVAILABLE, "stopping\n"};
   const size_t interfaces = interfaces_.Attached().size();
   if (interfaces == 0) return {MHD_HTTP_SERVICE_UNAVAILABLE, "capturing on no interface\n"};
-  return {MHD_HTTP_OK, absl::StrCat("capturing on ", interfaces, " interface(s)\n")};
+  const size_t others = interfaces_.NotCaptured().size();
+  return {MHD_HTTP_OK,
+          absl::StrCat("capturing on ", interfaces, " interface(s)",
+                       others == 0 ? "" : absl::StrCat(", not on ", others, " more"), "\n")};
 }
 
 absl::StatusOr<Capabilities> Daemon::StartCapturing() {

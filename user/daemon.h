@@ -105,7 +105,9 @@ class Daemon {
   Heartbeat http_heartbeat_{"http"};
   std::unique_ptr<const Health> health_;
   std::atomic<bool> is_finishing_{false};
+  const std::string host_;
   const int64_t started_ns_;
+  const double started_seconds_;  // Unix time
   History history_;
   FlowListing flow_listing_{shards_};  // HTTP's
   std::unique_ptr<HttpServer> http_;

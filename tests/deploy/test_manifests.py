@@ -123,6 +123,10 @@ class Compose(unittest.TestCase):
         self.assertEqual((ours["cap_drop"], ours["cap_add"], ours["read_only"]),
                          (["ALL"], ["BPF", "NET_ADMIN"], True))
         tcp_info = load(COMPOSE_TCP_INFO)
+        for name, service in (load(COMPOSE)["services"] | tcp_info["services"]).items():
+            if name != "packet-headers":
+                self.assertEqual((service["cap_drop"], service["security_opt"]),
+                                 (["ALL"], ["no-new-privileges:true"]), name)
         self.assertEqual(tcp_info["services"]["tcp-info"]["user"], image_user())
         uid, gid = image_user().split(":")
         self.assertIn(f"uid={uid},gid={gid},",

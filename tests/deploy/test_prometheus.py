@@ -35,6 +35,8 @@ EXPECTED_EMPTY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "expec
 
 PORT = 9090
 SMALL_HEAP = 4 << 20
+CLSACT = "-capture.hook=clsact"  # the one hook that a second daemon takes from the first
+OTHER_METRICS_PORT = 9991
 
 
 def text_of(path):
@@ -186,6 +188,22 @@ class Loss(CaptureTest):
 
 
 @needs_daemon
+class Restarts(CaptureTest):
+
+    def test_alert_fires(self):
+        prometheus = Prometheus(self, self.host)
+        for _ in range(4):
+            self.assertNotIn("PacketHeadersRestarting", prometheus.firing())
+            daemon = self.start_daemon()
+            began = daemon.metric("start_time_seconds", family="process")
+            wait_until(lambda: prometheus.query(f"process_start_time_seconds == {began!r}"),
+                       "it is scraped")
+            daemon.send_signal(signal.SIGKILL)
+            daemon.wait_for_exit(10)
+        wait_until(lambda: "PacketHeadersRestarting" in prometheus.firing(), "the alert fires")
+
+
+@needs_daemon
 @needs_failing_calls
 class Faults(HealthTest):
 
@@ -211,16 +229,16 @@ class Faults(HealthTest):
                                  f"{self.daemon.log}", 30)
         self.assertEqual(self.prometheus.firing(), self.fired)
 
-    def end(self, name):
-        """This fires no more, soon."""
-        self.fired.remove(name)
-        wait_until(lambda: self.prometheus.firing() == self.fired, f"{name} ends", 30)
+    def end(self, *names):
+        """These fire no more, soon."""
+        self.fired -= set(names)
+        wait_until(lambda: self.prometheus.firing() == self.fired, f"{names} end", 30)
 
     def test_each_alert_fires(self):
         disk, calls, tcpinfo = tmpfs(self, "size=64m"), FailingCalls(self, True), TcpInfo(self)
         tcpinfo.listen()
         self.daemon = self.start_daemon(
-            "-stream", "-sandbox=off", f"-maxheap={SMALL_HEAP}", "-captureduration=1s",
+            "-stream", "-sandbox=off", f"-maxheap={SMALL_HEAP}", "-captureduration=1s", CLSACT,
             "-uuidwaitduration=100ms", f"-tcpinfo.eventsocket={tcpinfo.path}",
             datadir=os.path.join(disk.path, "data"), rights=calls.wrapper)
         tcpinfo.accept()
@@ -228,6 +246,12 @@ class Faults(HealthTest):
         self.prometheus = Prometheus(self, self.host)
         self.flows(5)
         self.expect("PacketHeadersSandboxNotInForce")
+
+        other = self.start_daemon(CLSACT, metrics_port=OTHER_METRICS_PORT)
+        self.expect("PacketHeadersInterfaceNotCaptured", "PacketHeadersNotAttached")
+        other.send_signal(signal.SIGTERM)
+        self.assertEqual(other.wait_for_exit(10), 0)
+        self.end("PacketHeadersInterfaceNotCaptured", "PacketHeadersNotAttached")
 
         wait_until(lambda: self.daemon.metric("index_lines_total") == 5, "all have their lines")
         path = index.paths(self.daemon.datadir)[-1]

@@ -11,7 +11,7 @@ from harness import ENVIRONMENT
 
 COLORS = {"white": "#1f6fb4", "red": "#cc2222", "green": "#3a9a3a", "yellow": "#c9a227",
           "purple": "#8f6bb3"}
-NAMES = {"white": "segments", "red": "sent again", "green": "acknowledged", "yellow": "window",
+NAMES = {"white": "segments", "red": "retransmitted", "green": "acknowledged", "yellow": "window",
          "purple": "SACK"}
 SETUP = """set terminal svg size 760,420 font 'sans-serif,13' background '#ffffff'
 set output '{path}'
@@ -60,7 +60,7 @@ def _round_trips(path):
         ["tshark", "-n", "-r", path, "-Y", "tcp.analysis.ack_rtt", "-T", "fields",
          "-e", "frame.time_relative", "-e", "tcp.analysis.ack_rtt"],
         env={**ENVIRONMENT, "HOME": "/nonexistent"}, check=True, capture_output=True, text=True)
-    return (_block("trips", done.stdout) + "set ylabel 'round trip, ms'\nset yrange [0:]\n"
+    return (_block("trips", done.stdout) + "set ylabel 'round-trip time, ms'\nset yrange [0:]\n"
             f"plot $trips using 1:($2*1000) with points pt 7 ps 0.3 lc '{COLORS['white']}' "
             "notitle\n")
 

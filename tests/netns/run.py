@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Runs the tests of one subject: run.py test_bulk. Exit code 77 says that all were skipped."""
 
 import sys

@@ -4,9 +4,10 @@ import subprocess
 import unittest
 
 import bpf
-from harness import (BINARY, ENVIRONMENT, HOST4, PEER4, CaptureTest, left_behind, needs_daemon,
-                     needs_tcx, needs_tool, tcx_programs, wait_until)
+from harness import (BINARY, ENVIRONMENT, HOST4, METRICS_PORT, PEER4, CaptureTest, left_behind,
+                     needs_daemon, needs_tcx, needs_tool, tcx_programs, wait_until)
 from peers import connect, exchange, listen
+from test_http import get
 
 AGAIN_SECONDS = 10  # a round of the daemon, twice
 OTHER_FILTER = "1,6 0 0 0"  # classic BPF that matches nothing
@@ -56,6 +57,23 @@ class Xdp(HooksTest):
         self.assertEqual(process.returncode, 1, error)
         self.assertIn(f"the XDP program with id {number} is there", error)
         self.assertEqual(left_behind(self.host), ["xdp on host0"])
+
+    def test_one_of_several_is_held(self):
+        """The others are captured; metrics and /readyz tell of it while it is there."""
+        self.host.link_to(self.peer, "host1", "peer1", [], [])
+        program, _ = self.other()
+        bpf.link(self, self.host, "host1", program, bpf.ATTACH_XDP, bpf.XDP_DRIVER_MODE)
+        daemon = self.start_daemon("-capture.hook=xdp", interface=None)
+        self.assertEqual(daemon.metric("interface_not_captured", interface="host1"), 1)
+        self.assertEqual(daemon.metric("interface_not_captured", interface="host0"), 0)
+        with self.host.entered():
+            status, text = get(("127.0.0.1", METRICS_PORT), b"/readyz")
+        self.assertEqual(status, 200)
+        self.assertRegex(text, r"^capturing on \d interface\(s\), not on \d more$")
+        self.host.ip("link", "del", "host1")
+        wait_until(lambda: daemon.metric("interface_not_captured", interface="host1") == 0,
+                   lambda: daemon.log, AGAIN_SECONDS)
+        self.one_flow(daemon)
 
     @needs_tool("bpftool")
     def test_nobody_replaces_ours(self):
@@ -169,6 +187,7 @@ class Clsact(HooksTest):
         second = self.start_daemon(metrics_port=9991)
         wait_until(lambda: "another packet-headers took our place at host0" in first.log,
                    lambda: first.log)
+        self.assertEqual(first.metric("interface_not_captured", interface="host0"), 1)
         self.one_flow(second)
         self.assertEqual(second.log.count("attached to host0"), 1)
         second.send_signal(15)
@@ -176,6 +195,7 @@ class Clsact(HooksTest):
         wait_until(lambda: first.log.count("attached to host0") == 2, lambda: first.log,
                    AGAIN_SECONDS)
         self.assertEqual(first.log.count("took our place"), 1)
+        self.assertEqual(first.metric("interface_not_captured"), 0)
         self.one_flow(first)
         self.assertEqual(len(self.finish(first)), 1)
 

@@ -438,7 +438,8 @@ class Page(StatusTest):
         # Errors of scripts, and what the content security policy refuses.
         self.assertNotIn("CONSOLE", done.stderr)
         text = re.sub(r"<[^>]*>", " ", done.stdout)
-        for shown in ("capturing on 1 interface(s)", "host0", "Largest flows",
+        for shown in ("capturing on 1 interface(s)", f"{socket.gethostname()}, version ",
+                      f"{socket.gethostname()} \u2013 packet-headers", "host0", "Largest flows",
                       judge.uuid_of(cookie_of(still_open)), os.path.basename(file),
                       "packets that passed the hooks"):
             self.assertIn(shown, text)

@@ -85,6 +85,11 @@ class Documents(unittest.TestCase):
         made = output_of(os.path.join(DOCUMENTS, "flag_documents"), "readme", input=readme)
         self.assertEqual(readme, made, "build/deploy/flag_documents readme < README.md")
 
+    def test_compatibility(self):
+        """Each flag is compared, or named as new."""
+        named = re.findall(r"`-([a-z][\w.-]*)`", read(ROOT, "docs", "compatibility.md"))
+        self.assertEqual(self.flags - set(named), set())
+
     def test_defaults(self):
         variables = set(re.findall(r"environment ([A-Z0-9_]+)", " ".join(
             output_of(BINARY, "-help").split())))

@@ -39,4 +39,6 @@ int64_t SuspendedTime() { return AheadOfMonotonic(CLOCK_BOOTTIME); }
 
 int64_t ThreadCpuTime() { return Now(CLOCK_THREAD_CPUTIME_ID); }
 
+int64_t ProcessCpuTime() { return Now(CLOCK_PROCESS_CPUTIME_ID); }
+
 }  // namespace packet_headers

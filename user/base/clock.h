@@ -19,6 +19,9 @@ int64_t SuspendedTime();
 // The processor time that the calling thread has taken, in ns.
 int64_t ThreadCpuTime();
 
+// That of all threads.
+int64_t ProcessCpuTime();
+
 }  // namespace packet_headers
 
 #endif  // PACKET_HEADERS_USER_BASE_CLOCK_H_

@@ -41,7 +41,7 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
     if (!stays || !IsAttached(interface)) vanished.push_back(ifindex);
   }
   for (const uint32_t ifindex : vanished) LetGo(ifindex);
-  absl::erase_if(failed_, [&](uint32_t ifindex) { return !contains(selected, ifindex); });
+  absl::erase_if(failed_, [&](const auto& failed) { return !contains(selected, failed.first); });
 
   absl::Status status;
   for (const NetworkInterface& interface : selected) {
@@ -53,7 +53,7 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
       const bool lacks_rights = absl::IsPermissionDenied(attachment.status());
       if (status.ok() || lacks_rights) status = attachment.status();
       if (lacks_rights && has_more_rights) continue;
-      if (failed_.insert(interface.ifindex).second) {
+      if (failed_.insert_or_assign(interface.ifindex, name).second) {
         spdlog::warn("not capturing on {}, trying again: {}", name,
                      std::string(attachment.status().message()));
       }
@@ -133,6 +133,16 @@ void AttachedInterfaces::DetachAll() {
     interface.attachment.ingress = nullptr;
   }
   engine_.AwaitDetached();
+}
+
+std::vector<std::string> AttachedInterfaces::NotCaptured() const {
+  const std::scoped_lock lock(mutex_);
+  std::vector<std::string> names;
+  for (const auto& [ifindex, name] : failed_) names.push_back(name);
+  for (const auto& [ifindex, interface] : interfaces_) {
+    if (interface.is_taken) names.push_back(interface.name);
+  }
+  return names;
 }
 
 std::vector<AttachedInterfaces::Status> AttachedInterfaces::Attached() const {

@@ -12,7 +12,6 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "user/capture/capture_engine.h"
 #include "user/capture/network_interface.h"
@@ -51,6 +50,10 @@ class AttachedInterfaces {
   // Any thread.
   std::vector<Status> Attached() const;
 
+  // The names of those that are to be captured and are not: attaching fails, or another process of
+  // ours took the place. Any thread.
+  std::vector<std::string> NotCaptured() const;
+
   // Of one interface, until it is gone. Any thread.
   std::optional<Status> Find(uint32_t ifindex) const;
 
@@ -78,7 +81,7 @@ class AttachedInterfaces {
   const std::vector<std::string> names_;
   mutable std::mutex mutex_;                         // guards what follows
   absl::btree_map<uint32_t, Interface> interfaces_;  // by ifindex
-  absl::flat_hash_set<uint32_t> failed_;             // ifindexes, complained about
+  absl::btree_map<uint32_t, std::string> failed_;    // names by ifindex, complained about
   // The kernel's counters of those let go. An interface may come back under its ifindex, and
   // packets of before be counted in user space until then; so the last of them are told apart.
   absl::flat_hash_map<uint32_t, CountersByDirection> closed_;

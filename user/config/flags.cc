@@ -223,8 +223,8 @@ constexpr bool kCommon = true;
 
 constexpr Flag kFlags[] = {
     {"interface", kCapture, kInterfaces,
-     "Network interface to capture on; all that are up without one. May be repeated or be a list "
-     "with commas.",
+     "Network interface to capture on; without it, all that are up. May be repeated, or be a "
+     "comma-separated list.",
      kCommon},
     {"captureduration", kCapture, kDuration<&Config::capture_duration>,
      "Save only the first part of each flow, this long, so that long-lived flows don't fill the "
@@ -233,7 +233,7 @@ constexpr Flag kFlags[] = {
     {"flowtimeout", kCapture, kDuration<&Config::flow_timeout>,
      "A flow without packets for this long is taken to be closed.", kCommon},
     {"maxheadersize", kCapture, kInt<&Config::max_header_size>,
-     "The most bytes of headers to save of a packet. Longer headers are cut off here."},
+     "The most bytes of headers to save of a packet. Longer headers are truncated."},
     {"capture.engine", kCapture, kEnum<&Config::capture_engine, kCaptureEngineValues>,
      "What reads the packets: programs in the kernel (bpf), or libpcap, which needs CAP_NET_RAW "
      "alone. auto takes bpf where it loads."},
@@ -314,16 +314,15 @@ constexpr Flag kFlags[] = {
      kCommon},
     {"http.expose", kService, kEnum<&Config::http_expose, kHttpExposeValues>,
      "What other hosts are served there: metrics, which are /metrics, /healthz and /readyz; or "
-     "all, which shows everybody who can connect the addresses of all flows. This host is served "
-     "all "
-     "of it."},
+     "all, which shows the addresses of all flows to everybody who can connect. This host is "
+     "always served all."},
     {"log.format", kService, kEnum<&Config::log_format, kLogFormatValues>,
      "How log lines are written to stderr: text, or json, one object a line. With text a terminal "
      "also shows a line of what is going on."},
     {"health.patience", kService, kDuration<&Config::thread_patience>,
      "A thread that shows no sign of life for this long has stopped: /healthz says so, and "
-     "systemd's watchdog is left to bite. The thread that writes files has six times as long, for "
-     "disks may be slow. At least 2s."},
+     "systemd's watchdog restarts the service. The thread that writes files has six times as long, "
+     "for disks may be slow. At least 2s."},
     {"user", kService, kUser<&Config::user>,
      "The user to become at start, by name or number, when started as root. Its primary group and "
      "no other is taken."},

@@ -34,6 +34,7 @@ class Collector {
     AddEvents(scrape);
     AddThreads(scrape);
     AddSandbox(scrape);
+    AddProcess(scrape);
     AddCompatibleMetrics(observed_, books, scrape);
     return scrape.Take();
   }
@@ -263,6 +264,11 @@ class Collector {
                      {"direction", kDirectionNames[PH_EGRESS]},
                      {"hook", HookName(interface.egress)}});
     }
+    scrape.Family("packet_headers_interface_not_captured", MetricType::Gauge,
+                  "1 for each interface that is to be captured and is not; the log says why.");
+    for (const std::string& name : observed_.interfaces.NotCaptured()) {
+      scrape.Add(1, {{"interface", name}});
+    }
     scrape.Family("packet_headers_ring_used_bytes", MetricType::Gauge,
                   "Bytes of records that wait in the ring of a shard.");
     for (uint32_t shard = 0; shard < observed_.shards.size(); ++shard) {
@@ -282,6 +288,18 @@ class Collector {
       scrape.Add(static_cast<double>(thread.heartbeat->Age(now_ns)) / 1e9,
                  {{"thread", thread.heartbeat->thread()}});
     }
+  }
+
+  // As Prometheus' client libraries name them.
+  void AddProcess(Scrape& scrape) const {
+    scrape
+        .Family("process_start_time_seconds", MetricType::Gauge,
+                "Start time of the process since the Unix epoch in seconds.")
+        .Add(observed_.started_seconds);
+    scrape
+        .Family("process_cpu_seconds_total", MetricType::Counter,
+                "Total user and system CPU time spent in seconds.")
+        .Add(static_cast<double>(ProcessCpuTime()) / 1e9);
   }
 
   const Observed& observed_;

@@ -40,6 +40,7 @@ struct Observed {
   const EventServer* event_server;  // null if events are not served
   const Health& health;
   const Sandbox& sandbox;
+  double started_seconds;  // Unix time
 };
 
 // Of all interfaces and directions.

@@ -115,10 +115,11 @@ Sample TakeSample(const Observed& observed, int64_t now_ns) {
       .memory_bytes = observed.budget.used_bytes()};
 }
 
-std::string StatusJson(const Observed& observed, const History& history,
+std::string StatusJson(const std::string& host, const Observed& observed, const History& history,
                        const HttpAnswer& readiness, int64_t started_ns, int64_t now_ns) {
   const BooksByName books = ReadBooks(observed);
   ordered_json status = {
+      {"host", host},
       {"version", PACKET_HEADERS_VERSION},
       {"is_ready", readiness.status == MHD_HTTP_OK},
       {"state", std::string(absl::StripAsciiWhitespace(readiness.body))},

@@ -16,7 +16,7 @@ namespace packet_headers {
 Sample TakeSample(const Observed& observed, int64_t now_ns);
 
 // As JSON. `readiness` is the answer of /readyz.
-std::string StatusJson(const Observed& observed, const History& history,
+std::string StatusJson(const std::string& host, const Observed& observed, const History& history,
                        const HttpAnswer& readiness, int64_t started_ns, int64_t now_ns);
 
 // The page itself, its style and its script, by path; user/service/page/ holds them.

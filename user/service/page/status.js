@@ -109,8 +109,9 @@ function draw(id, label, points, losses = []) {
   }
   if (peak(losses) > 0) drawn.push(shape("path", "loss", {d: along(losses).join("")}));
   svg.replaceChildren(...drawn);
-  setText(`${id}-top`, count(top));
-  svg.setAttribute("aria-label", `${label}: now ${rate(latest(points))}, at most ` +
+  const [digits, prefix] = scaled(top);
+  setText(`${id}-top`, `${Number(digits)}\u2009${prefix}`);
+  svg.setAttribute("aria-label", `${label}: now ${rate(latest(points))}, peak ` +
     `${rate(peak(points))} in the last two minutes`);
 }
 
@@ -200,9 +201,11 @@ function showFlows(listing) {
 function show(status) {
   const {books, flows, memory} = status;
   const seen = rates(status.history, "seen");
+  const lost = rates(status.history, "lost");
   const begun = rates(status.history, "flows_begun");
   setState(status.state, status.is_ready ? "good" : "bad");
-  setText("about", `${status.version}, up ${duration(status.uptime_seconds)}`);
+  document.title = `${status.host} \u2013 packet-headers`;
+  setText("about", `${status.host}, version ${status.version}, up ${duration(status.uptime_seconds)}`);
   setValue("flows-open", count(flows.capturing));
   setText("flows-more", `${count(flows.embryonic)} attempts, ${count(flows.settled)} settled`);
   setValue("packet-rate", rate(latest(seen)), "/s");
@@ -212,10 +215,10 @@ function show(status) {
   setValue("packets-lost", count(books.lost));
   setText("lost-share", `${percent(books.lost, books.seen)} of those seen`);
   byId("lost-tile").classList.toggle("bad", books.lost > 0);
-  setText("packet-peak", `at most ${rate(peak(seen))}`);
-  setText("flow-peak", `at most ${rate(peak(begun))}`);
-  draw("packet-chart", "Packets a second", seen, rates(status.history, "lost"));
-  draw("flow-chart", "New flows a second", begun);
+  setText("packet-peak", `peak ${rate(peak(seen))}${peak(lost) > 0 ? "; red: lost" : ""}`);
+  setText("flow-peak", `peak ${rate(peak(begun))}`);
+  draw("packet-chart", "Packets per second", seen, lost);
+  draw("flow-chart", "New flows per second", begun);
   showBooks(books);
   showInterfaces(status);
   showFiles(status.files);
