@@ -129,7 +129,23 @@ class LongFlows(CaptureTest):
         client.close()
         accepted.close()
         daemon.wait_for_files(1, seconds=4)
-        judge.assert_flows(self, self.finish(daemon), tcpdump.stop(), owners)
+        captured = tcpdump.stop()
+        self.check_histograms(daemon, captured)
+        judge.assert_flows(self, self.finish(daemon), captured, owners)
+
+    def check_histograms(self, daemon, captured):
+        """Those of a single flow, which has ended."""
+        wait_until(lambda: daemon.metric("publish_latency_seconds_count") == 1, "it is counted")
+        self.assertLess(daemon.metric("publish_latency_seconds_sum"), 2)
+        self.assertEqual(daemon.metric("flow_packets_count"), 1)
+        self.assertEqual(daemon.metric("flow_packets_sum"), len(captured))
+        self.assertEqual(daemon.metric("flow_bytes_sum"),
+                         sum(record.wire_bytes for record in captured))
+        times = [record.time_ns for record in captured]
+        self.assertAlmostEqual(daemon.metric("flow_duration_seconds_sum"),
+                               (max(times) - min(times)) / 1e9, delta=judge.UNLUCKY_NS / 1e9)
+        self.assertEqual(daemon.metric("capture_delay_seconds_count"), len(captured))
+        self.assertGreater(daemon.metric("ring_fill_ratio_count"), 0)
 
     def test_maxflows(self):
         """Flows above the limit are refused whole and counted; the others lose nothing."""

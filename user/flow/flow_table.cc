@@ -524,6 +524,7 @@ void FlowTable::Finish(Flow& flow, FlowEnd end, Afterwards afterwards, ph_counte
   Bump(stats_.captures_finished);
   stats_.duration_ns.Add(flow.last_ns - flow.first_ns);
   stats_.packets.Add(packets);
+  stats_.bytes.Add(flow.wire_bytes);
   Retire(flow, later_reason, afterwards);
 }
 

@@ -78,6 +78,9 @@ inline constexpr int64_t kFlowDurationBounds[] = {
     300'000'000'000, 600'000'000'000, 1'800'000'000'000, 3'600'000'000'000};
 inline constexpr int64_t kFlowPacketsBounds[] = {
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1'000, 2'000, 5'000, 10'000, 50'000, 100'000, 1'000'000};
+inline constexpr int64_t kFlowBytesBounds[] = {
+    100,        1'000,       10'000,        100'000,        1'000'000,
+    10'000'000, 100'000'000, 1'000'000'000, 10'000'000'000, 100'000'000'000};
 
 // Written by the shard's thread, read by any.
 struct FlowStats {
@@ -94,9 +97,10 @@ struct FlowStats {
   std::atomic<uint64_t> expired{0};            // timers that ended a flow
   std::atomic<int64_t> mapped_bytes{0};        // of slabs
   std::atomic<int64_t> idle_bytes{0};          // of slabs that wait for reuse
-  // Of flows whose capture is over: first to last packet, and how many.
+  // Of flows whose capture is over: first to last packet, how many, and their bytes on the wire.
   Histogram duration_ns{kFlowDurationBounds};
   Histogram packets{kFlowPacketsBounds};
+  Histogram bytes{kFlowBytesBounds};
 };
 
 // No thread, no clock, no file: one thread calls it, times are arguments (CLOCK_MONOTONIC in ns),

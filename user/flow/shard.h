@@ -66,6 +66,7 @@ class Shard {
   const FlowStats& stats() const { return stats_; }
   const Histogram& flow_duration() const { return stats_.duration_ns; }
   const Histogram& flow_packets() const { return stats_.packets; }
+  const Histogram& flow_bytes() const { return stats_.bytes; }
   // Of looking through the timers.
   const Histogram& timer_latency() const { return timer_latency_; }
   // Of packets, from their hook until their headers were buffered, in ns.

@@ -184,6 +184,10 @@ class Collector {
         .Family("packet_headers_flow_packets", MetricType::Histogram,
                 "Packets kept of flows whose capture is over.")
         .Add(EachOf(shards, &Shard::flow_packets), 1);
+    scrape
+        .Family("packet_headers_flow_bytes", MetricType::Histogram,
+                "Bytes on the wire of the packets kept of flows whose capture is over.")
+        .Add(EachOf(shards, &Shard::flow_bytes), 1);
   }
 
   void AddSandbox(Scrape& scrape) const {
