@@ -537,7 +537,11 @@ class BadFiles(ReadTest):
 
     def test_missing(self):
         path = os.path.join(self.folder, "missing.pcap")
-        self.bad(path, "No such file")
+        process, datadir = self.start("-read", path)
+        _, log = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, DAMAGED)
+        self.assertRegex(log.decode(), f"error read {path}: No such file")
+        self.assertFalse(os.path.exists(datadir), "made for nothing")
         self.with_a_good_one(path)
 
     def test_empty(self):
