@@ -459,8 +459,7 @@ void Daemon::RunUntilStopped(Log& log) {
       if (stop_ns != 0) {
         spdlog::info("SIG{}: capturing for another {}, then saving every flow; a second {}",
                      sigabbrev_np(signal), FormatGoDuration(config_.sigterm_wait),
-                     signal == SIGINT ? "Ctrl-C ends at once, and loses what is in memory"
-                                      : "signal ends the wait");
+                     signal == SIGINT ? "Ctrl-C exits without saving" : "signal ends the wait");
       }
     }
   }
@@ -484,7 +483,7 @@ bool Daemon::Finish() {
   interfaces_.DetachAll();
   publisher_->StopRetryingSoon();
   heartbeat_.Rest();
-  spdlog::info("saving {} flows (Ctrl-C ends at once, and loses those that are in memory)",
+  spdlog::info("saving {} flows; Ctrl-C exits without the rest",
                static_cast<int64_t>(SumOf(shards_, &FlowStats::capturing)));
   for (const auto& shard : shards_) shard->BeginToFinish();
   for (const auto& shard : shards_) shard->Finish();

@@ -209,8 +209,8 @@ bool Splitter::Read(const std::string& path) {
   if (stop_signal != 0) {
     progress_.Clear();
     spdlog::warn(
-        "SIG{0}: stopped in {1} after {2} packets; what was read is saved, a second SIG{0} "
-        "ends at once",
+        "SIG{0}: stopped in {1} after {2} packets; what was read is saved; a second SIG{0} "
+        "exits without saving",
         sigabbrev_np(stop_signal), path, packets_);
     return false;
   }

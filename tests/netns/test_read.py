@@ -467,6 +467,19 @@ class Names(ReadTest):
                           endpoint("2001:db8:5::", 40000), endpoint("2001:db8:1::", 443)})
 
 
+class NobodyReadsTheLog(ReadTest):
+
+    def test_files_are_saved(self):
+        """As behind `2>&1 | head`."""
+        path = self.write(pcap_bytes(Connection().whole().packets))
+        reader, writer = os.pipe()
+        os.close(reader)
+        process, datadir = self.start("-read", path, stderr=writer)
+        os.close(writer)
+        self.assertEqual(process.wait(30), 0)
+        self.assertEqual(len(Split(datadir, "", {}).paths()), 1)
+
+
 class BadFiles(ReadTest):
     """All that can be read is saved, one line says what is wrong, and the exit code is 2."""
 

@@ -22,7 +22,8 @@ struct HostAndPort {
 inline absl::StatusOr<HostAndPort> SplitHostAndPort(const std::string& address) {
   const size_t colon = address.rfind(':');
   if (colon == std::string::npos) {
-    const bool is_port = !address.empty() && address.find_first_not_of("0123456789") == std::string::npos;
+    const bool is_port =
+        !address.empty() && address.find_first_not_of("0123456789") == std::string::npos;
     return absl::InvalidArgumentError(absl::StrCat(
         "no port in it (did you mean ", is_port ? ":" : "", address, is_port ? "" : ":9990", "?)"));
   }
@@ -45,9 +46,10 @@ inline bool IsAnyAddress(const std::string& host) {
 
 // Where this host finds a server that listens at `host`.
 inline std::string UrlOf(const std::string& host, int port) {
-  const bool is_ipv6 = absl::StrContains(host, ':');
-  return absl::StrCat("http://", is_ipv6 ? "[" : "", IsAnyAddress(host) ? "localhost" : host,
-                      is_ipv6 ? "]" : "", ":", port, "/");
+  const std::string name = IsAnyAddress(host)             ? "localhost"
+                           : absl::StrContains(host, ':') ? absl::StrCat("[", host, "]")
+                                                          : host;
+  return absl::StrCat("http://", name, ":", port, "/");
 }
 
 }  // namespace packet_headers
