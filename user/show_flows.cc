@@ -82,8 +82,8 @@ absl::StatusOr<Listing> Ask(const std::string& address, const std::string& path)
         tried, why, " (is packet-headers running, and is that its -prometheusx.listen-address?)"));
   };
   const absl::StatusOr<std::string> body = HttpGet(address, path);
-  if (absl::IsPermissionDenied(body.status())) {
-    return absl::PermissionDeniedError(absl::StrCat(tried, body.status().message()));
+  if (absl::IsFailedPrecondition(body.status())) {
+    return absl::FailedPreconditionError(absl::StrCat(tried, body.status().message()));
   }
   if (!body.ok()) return error(absl::StripPrefix(body.status().message(), ": "));
   const json answer = json::parse(*body, /*cb=*/nullptr, /*allow_exceptions=*/false);
@@ -156,7 +156,7 @@ void Print(const std::string& text) {
 }
 
 absl::Status Watch(const std::string& address) {
-  while (true) {
+  while (std::ferror(stdout) == 0) {
     const winsize screen = SizeOfScreen(STDOUT_FILENO);
     const bool is_screen = IsScreen(STDOUT_FILENO) && screen.ws_row > 0 && screen.ws_col > 0;
     const size_t rows = is_screen ? std::clamp(screen.ws_row - kOtherLines, 1, 1000) : kWatchedRows;
@@ -173,6 +173,7 @@ absl::Status Watch(const std::string& address) {
     Print(text);
     absl::SleepFor(kPause);
   }
+  return absl::OkStatus();
 }
 
 }  // namespace

@@ -290,6 +290,8 @@ TEST_CASE("What can't be read is refused in one line that names it", "[config]")
        "unexpected argument 'eth0' (did you mean -interface=eth0?)"},
       {{"-"}, "unexpected argument '-' (did you mean -interface=-?)"},
       {{""}, "unexpected argument ''"},
+      {{"help"}, "unexpected argument 'help' (did you mean -help?)"},
+      {{"flows"}, "unexpected argument 'flows' (did you mean -flows?)"},
       {{"-flows", "localhost:99"},
        "unexpected argument 'localhost:99' (did you mean "
        "-prometheusx.listen-address=localhost:99?)"},

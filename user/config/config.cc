@@ -31,6 +31,7 @@ constexpr int64_t kMinHeapBytes = 4'000'000;
 constexpr absl::Duration kMinPatience = absl::Seconds(2);  // some turns of a busy host's threads
 constexpr int64_t kMaxRingBytes = int64_t{1} << 31;  // the largest power of two in max_entries
 
+// Of a name that is taken for that of a flag.
 constexpr size_t kLettersPerTypo = 3;
 
 std::string Quote(absl::string_view text) {
@@ -96,7 +97,10 @@ absl::Status UnexpectedArgument(absl::string_view argument, const Flag* of_flag,
                                     : config.show_flows ? "prometheusx.listen-address"
                                     : absl::StrContains(text, ".pcap") ? "read"
                                                                        : "interface";
-    absl::StrAppend(&message, " (did you mean -", guess, "=", text, "?)");
+    const bool is_name =
+        argument == "help" || argument == "version" || FindFlag(argument) != nullptr;
+    absl::StrAppend(&message, " (did you mean -", is_name ? "" : absl::StrCat(guess, "="), text,
+                    "?)");
   }
   return absl::InvalidArgumentError(message);
 }
@@ -227,6 +231,11 @@ absl::Status ValidateLive(const Config& config) {
     return absl::InvalidArgumentError(absl::StrCat("-", config.write_all ? "write.all" : "uuids",
                                                    " is for capture files: name them with -read"));
   }
+  if (const absl::Status status = SplitHostAndPort(config.metrics_address).status(); !status.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("-prometheusx.listen-address=", absl::Utf8SafeCEscape(config.metrics_address),
+                     ": ", status.message()));
+  }
   if (config.uuid_source == UuidSource::kTcpinfo && config.tcpinfo_event_socket.empty()) {
     return absl::InvalidArgumentError(
         "-uuid.source=tcpinfo needs -tcpinfo.eventsocket: no flow would be saved without it");
@@ -333,11 +342,6 @@ absl::Status Validate(const Config& config) {
         absl::StrCat("-uuidwaitduration=", FormatGoDuration(config.uuid_wait_duration),
                      " is longer than -captureduration=", FormatGoDuration(config.capture_duration),
                      "; it must be at most that"));
-  }
-  if (const absl::Status status = SplitHostAndPort(config.metrics_address).status(); !status.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("-prometheusx.listen-address=", absl::Utf8SafeCEscape(config.metrics_address),
-                     ": ", status.message()));
   }
   if (config.data_dir.empty()) {
     return absl::InvalidArgumentError("-datadir is empty; \".\" is the current directory");

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -18,14 +19,15 @@ struct HostAndPort {
   std::string port;  // 0 to 65535
 };
 
-// Of "host:port", ":port" or "[v6]:port". An error says what is wrong, not with what.
+// Of "host:port", ":port" or "[v6]:port". An error says what is wrong, not where.
 inline absl::StatusOr<HostAndPort> SplitHostAndPort(const std::string& address) {
   const size_t colon = address.rfind(':');
   if (colon == std::string::npos) {
     const bool is_port =
         !address.empty() && address.find_first_not_of("0123456789") == std::string::npos;
-    return absl::InvalidArgumentError(absl::StrCat(
-        "no port in it (did you mean ", is_port ? ":" : "", address, is_port ? "" : ":9990", "?)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("no port in it (did you mean ", is_port ? ":" : "",
+                     absl::Utf8SafeCEscape(address), is_port ? "" : ":9990", "?)"));
   }
   HostAndPort parts = {address.substr(0, colon), address.substr(colon + 1)};
   int number = 0;

@@ -90,8 +90,8 @@ absl::StatusOr<std::string> BodyOf(absl::string_view answer) {
   std::string what = absl::StrCat("it answers ", FirstLine(status));
   // A page is for browsers.
   if (!body.empty() && body.front() != '<') absl::StrAppend(&what, ": ", FirstLine(body));
-  return absl::StartsWith(status, "403 ") ? absl::PermissionDeniedError(what)
-                                          : absl::FailedPreconditionError(what);
+  return absl::StartsWith(status, "403 ") ? absl::FailedPreconditionError(what)
+                                          : absl::InvalidArgumentError(what);
 }
 
 }  // namespace
