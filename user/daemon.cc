@@ -21,6 +21,7 @@
 #include "user/capture/bpf_capture.h"
 #include "user/capture/pcap_capture.h"
 #include "user/config/go_values.h"
+#include "user/config/host_and_port.h"
 #include "user/flow_options.h"
 #include "user/output/data_directory.h"
 #include "user/service/books_report.h"
@@ -100,10 +101,9 @@ bool UsesEventSocket(const Config& config) {
   return !config.tcpinfo_event_socket.empty() && config.uuid_source != UuidSource::kSocket;
 }
 
-// Sets `why_not_bpf` where BPF was tried and another engine is taken.
 absl::StatusOr<std::unique_ptr<CaptureEngine>> OpenEngine(const Config& config,
-                                                          const ph_hash_seed& hash_seed,
-                                                          absl::Status& why_not_bpf) {
+                                                          const ph_hash_seed& hash_seed) {
+  absl::Status why_not_bpf;
   if (config.capture_engine != CaptureEngineChoice::kPcap) {
     absl::StatusOr<std::unique_ptr<BpfCapture>> bpf = BpfCapture::Load(
         ShardCount(config), config.ring_size_bytes, config.capture_hook, hash_seed);
@@ -123,11 +123,16 @@ absl::StatusOr<std::unique_ptr<CaptureEngine>> OpenEngine(const Config& config,
   }
   absl::StatusOr<std::unique_ptr<PcapCapture>> pcap =
       PcapCapture::Open(hash_seed, config.ring_size_bytes, *std::move(owners));
-  if (pcap.ok()) {
-    spdlog::info("capture engine: libpcap, {}",
-                 why_not_bpf.ok() ? "as -capture.engine says"
-                                  : absl::StrCat("since bpf can't: ", why_not_bpf.message()));
+  if (why_not_bpf.ok()) {
+    if (pcap.ok()) spdlog::info("capture engine: libpcap, as -capture.engine says");
+    return pcap;
   }
+  if (!pcap.ok()) {
+    return absl::Status(
+        pcap.status().code(),
+        absl::StrCat(pcap.status().message(), "; bpf was tried before: ", why_not_bpf.message()));
+  }
+  spdlog::info("capture engine: libpcap, since bpf can't: {}", std::string(why_not_bpf.message()));
   return pcap;
 }
 
@@ -188,19 +193,22 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& asked) {
   absl::Status status = BecomeUser(config.user);
   if (status.ok() && config.sandbox != SandboxMode::kOff) status = KeepStartCapabilities();
   if (!status.ok()) return status;
+  absl::StatusOr<std::unique_ptr<InterfaceWatcher>> watcher = InterfaceWatcher::Open();
+  if (!watcher.ok()) return watcher.status();
+  const absl::StatusOr<std::vector<NetworkInterface>> interfaces = (*watcher)->ListInterfaces();
+  if (!interfaces.ok()) return interfaces.status();
+  status = CheckNames(*interfaces, config.interfaces);
+  if (!status.ok()) return status;
+  absl::StatusOr<ph_hash_seed> hash_seed = MakeHashSeed();
+  if (!hash_seed.ok()) return hash_seed.status();
+  opened.hash_seed = *hash_seed;
+  absl::StatusOr<std::unique_ptr<CaptureEngine>> engine = OpenEngine(config, *hash_seed);
+  if (!engine.ok()) return engine.status();
+  // What can't start for the reasons before leaves nothing behind.
   absl::StatusOr<std::unique_ptr<DataDirectory>> directory =
       DataDirectory::Open(config.data_dir, FileOptionsOf(config));
   if (!directory.ok()) return DataDirectoryError(directory.status());
   opened.directory = *std::move(directory);
-  absl::StatusOr<std::unique_ptr<InterfaceWatcher>> watcher = InterfaceWatcher::Open();
-  if (!watcher.ok()) return watcher.status();
-  absl::StatusOr<ph_hash_seed> hash_seed = MakeHashSeed();
-  if (!hash_seed.ok()) return hash_seed.status();
-  opened.hash_seed = *hash_seed;
-  absl::Status why_not_bpf;
-  absl::StatusOr<std::unique_ptr<CaptureEngine>> engine =
-      OpenEngine(config, *hash_seed, why_not_bpf);
-  if (!engine.ok()) return engine.status();
   if (!config.event_socket_serve.empty()) {
     if (opened.anonymizer != nullptr) {
       spdlog::warn("-eventsocket.serve tells true addresses, whatever -anonymize.ip says");
@@ -220,11 +228,6 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& asked) {
   std::unique_ptr<Daemon> daemon(new Daemon(config, *std::move(engine), *std::move(watcher),
                                             *std::move(signals), *std::move(prefix)));
   const absl::StatusOr<Capabilities> kept = daemon->StartCapturing();
-  if (!kept.ok() && !why_not_bpf.ok()) {
-    return absl::Status(
-        kept.status().code(),
-        absl::StrCat(kept.status().message(), "; bpf was tried before: ", why_not_bpf.message()));
-  }
   if (!kept.ok()) return kept.status();
   if (config.sandbox_selftest) {
     absl::StatusOr<std::unique_ptr<SandboxSelfTest>> test = SandboxSelfTest::Open(config.data_dir);
@@ -369,8 +372,6 @@ HttpAnswer Daemon::Readyz() const {
 absl::StatusOr<Capabilities> Daemon::StartCapturing() {
   absl::StatusOr<std::vector<NetworkInterface>> all = watcher_->ListInterfaces();
   if (!all.ok()) return all.status();
-  const absl::Status names = CheckNames(*all, config_.interfaces);
-  if (!names.ok()) return names;
   TellWhoSharesHooks(SelectInterfaces(*all, config_.interfaces));
   absl::Status attached;
   const auto attach = [&](bool is_last) -> Attempt {
@@ -413,7 +414,8 @@ void Daemon::UpdateInterfaces() {
 }
 
 void Daemon::RunUntilStopped(Log& log) {
-  spdlog::info("metrics on {} (port {})", config_.metrics_address, http_->port());
+  spdlog::info("status page and metrics: {}",
+               UrlOf(SplitHostAndPort(config_.metrics_address)->host, http_->port()));
   spdlog::info("files go to {}/YYYY/MM/DD/<uuid>{}", config_.data_dir,
                std::string(PcapExtension(CompressionOf(config_))));
   const std::string ready =
@@ -460,8 +462,11 @@ void Daemon::RunUntilStopped(Log& log) {
       if (stop_ns == kNever) service_manager_.Stopping();
       stop_ns = stop_ns == kNever ? MonotonicNow() + Nanoseconds(config_.sigterm_wait) : 0;
       if (signal == SIGINT) ExitOnInterrupt();
-      spdlog::info("SIG{}: capturing for another {}, then saving every flow", sigabbrev_np(signal),
-                   FormatGoDuration(stop_ns == 0 ? absl::ZeroDuration() : config_.sigterm_wait));
+      if (stop_ns != 0) {
+        spdlog::info("SIG{}: capturing for another {}, then saving every flow; a second {}",
+                     sigabbrev_np(signal), FormatGoDuration(config_.sigterm_wait),
+                     signal == SIGINT ? "Ctrl-C exits without saving" : "signal ends the wait");
+      }
     }
   }
 }
@@ -484,8 +489,11 @@ bool Daemon::Finish() {
   interfaces_.DetachAll();
   publisher_->StopRetryingSoon();
   heartbeat_.Rest();
+  spdlog::info("saving {} flows; Ctrl-C exits without the rest",
+               static_cast<int64_t>(SumOf(shards_, &FlowStats::capturing)));
   for (const auto& shard : shards_) shard->BeginToFinish();
   for (const auto& shard : shards_) shard->Finish();
+  publisher_->Finish();
   const BooksByName books = ReadBooks(observed());
   LogBooks(books);
   LogBalance(TotalOf(books));

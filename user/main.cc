@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "spdlog/spdlog.h"
 #include "user/base/out_of_memory.h"
@@ -31,40 +32,60 @@ absl::StatusOr<int> Capture(const Config& config, Log& log) {
   return (*daemon)->Finish() ? 0 : kExitFailure;
 }
 
+int Refuse(const absl::Status& usage) {
+  std::fprintf(stderr, "%s\n`packet-headers -help` lists all flags.\n",
+               std::string(usage.message()).c_str());
+  return kExitUsage;
+}
+
+// A full disk is told, as of every file.
+int ExitPrinted() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return 0;
+  std::perror("print to standard output");
+  return kExitFailure;
+}
+
+// What was asked for stands apart from what goes without saying.
+void LogFlags(const Config& config) {
+  const auto defaults = FlagValues(Config());
+  std::string unchanged;
+  std::string changed;
+  size_t i = 0;
+  for (const auto& [name, value] : FlagValues(config)) {
+    absl::StrAppend(value == defaults[i++].second ? &unchanged : &changed, " -", name, "=", value);
+  }
+  spdlog::info("defaults:{}", unchanged);
+  spdlog::info("packet-headers {}{}", PACKET_HEADERS_VERSION, changed);
+}
+
 int Main(absl::Span<const char* const> arguments) {
   const absl::StatusOr<CommandLine> command_line = ParseCommandLine(
       arguments, [](const char* name) -> const char* { return std::getenv(name); });
-  if (!command_line.ok()) {
-    std::fprintf(stderr, "%s\n`packet-headers -help` lists all flags.\n",
-                 std::string(command_line.status().message()).c_str());
-    return kExitUsage;
-  }
+  if (!command_line.ok()) return Refuse(command_line.status());
   if (command_line->help_requested) {
     std::fputs(Usage().c_str(), stdout);
-    return 0;
+    return ExitPrinted();
   }
   if (command_line->version_requested) {
     std::puts("packet-headers " PACKET_HEADERS_VERSION);
-    return 0;
+    return ExitPrinted();
   }
   const Config& config = command_line->config;
-  absl::Status status = Validate(config);
-  if (status.ok() && config.show_flows) {
-    status = ShowFlows(config);
-    if (status.ok()) return 0;
-    std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  const absl::Status usable = Validate(config);
+  if (!usable.ok()) return Refuse(usable);
+  if (config.show_flows) {
+    const absl::Status shown = ShowFlows(config);
+    if (shown.ok()) return ExitPrinted();
+    std::fprintf(stderr, "%s\n", std::string(shown.message()).c_str());
     return kExitFailure;
   }
   Log log(config.log_format);
   for (const std::string& warning : command_line->warnings) spdlog::warn("{}", warning);
-  if (status.ok()) {
-    for (const auto& [name, value] : FlagValues(config)) spdlog::info("-{}={}", name, value);
-    const absl::StatusOr<int> exit_code =
-        config.read_files.empty() ? Capture(config, log) : SplitFiles(config);
-    if (exit_code.ok()) return *exit_code;
-    status = exit_code.status();
-  }
-  spdlog::error("{}", std::string(status.message()));
+  LogFlags(config);
+  const absl::StatusOr<int> exit_code =
+      config.read_files.empty() ? Capture(config, log) : SplitFiles(config);
+  if (exit_code.ok()) return *exit_code;
+  spdlog::error("{}", std::string(exit_code.status().message()));
   return kExitFailure;
 }
 

@@ -1,6 +1,5 @@
 #include "user/show_flows.h"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +19,7 @@
 #include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 #include "user/base/scaled.h"
+#include "user/base/screen.h"
 #include "user/service/http_client.h"
 
 namespace packet_headers {
@@ -30,12 +30,16 @@ using nlohmann::json;
 constexpr size_t kMostTextBytes = 160;
 constexpr absl::Duration kPause = absl::Seconds(2);
 constexpr size_t kWatchedRows = 20;  // where there is no screen to fill
+constexpr int kOtherLines = 3;       // of a screen: headings, what is not shown, the cursor's
 
 constexpr size_t kColumns = 7;
 using Row = std::array<std::string, kColumns>;
 
 const Row kHeadings = {"State", "Packets", "Bytes", "Age", "Local", "Remote", "UUID"};
 constexpr bool kIsNumber[kColumns] = {false, true, true, true, false, false, false};
+// Which make room for the rest where the screen is too narrow, one after the other: State, Age,
+// Packets, Local, Bytes, Remote.
+constexpr size_t kDispensable[] = {0, 3, 1, 4, 2, 5};
 
 // Whoever answers may not be who was asked for: nothing that a terminal would obey is shown.
 std::string Text(const json& flow, const char* name) {
@@ -66,16 +70,21 @@ std::string Age(double seconds) {
 
 struct Listing {
   std::vector<Row> rows;
-  std::string next;  // empty: there are no more
+  int64_t flows = 0;  // that there are
+  std::string next;   // empty: there are no more
 };
 
 absl::StatusOr<Listing> Ask(const std::string& address, const std::string& path) {
+  const std::string tried = absl::StrCat(
+      "ask the daemon at ", absl::StartsWith(address, ":") ? "localhost" : "", address, ": ");
   const auto error = [&](absl::string_view why) {
     return absl::UnavailableError(absl::StrCat(
-        "ask the daemon at ", absl::StartsWith(address, ":") ? "localhost" : "", address, ": ", why,
-        " (is one running? -prometheusx.listen-address says where it is asked)"));
+        tried, why, " (is packet-headers running, and is that its -prometheusx.listen-address?)"));
   };
   const absl::StatusOr<std::string> body = HttpGet(address, path);
+  if (absl::IsFailedPrecondition(body.status())) {
+    return absl::FailedPreconditionError(absl::StrCat(tried, body.status().message()));
+  }
   if (!body.ok()) return error(absl::StripPrefix(body.status().message(), ": "));
   const json answer = json::parse(*body, /*cb=*/nullptr, /*allow_exceptions=*/false);
   const bool is_object = answer.is_object() && answer.contains("flows");
@@ -92,6 +101,7 @@ absl::StatusOr<Listing> Ask(const std::string& address, const std::string& path)
   }
   const std::string next = Text(answer, "next");
   if (next != "-") listing.next = next;
+  listing.flows = static_cast<int64_t>(std::clamp(Number(answer, "capturing"), 0.0, 1e15));
   return listing;
 }
 
@@ -103,16 +113,31 @@ class Table {
   }
 
   std::string Line(const Row& row, size_t most_columns) const {
+    size_t left_out = 0;
+    while (left_out < std::size(kDispensable) && Width(left_out) > most_columns) ++left_out;
     std::string line;
     for (size_t i = 0; i < kColumns; ++i) {
+      if (IsLeftOut(i, left_out)) continue;
       const std::string gap(widths_[i] - row[i].size(), ' ');
-      absl::StrAppend(&line, i == 0 ? "" : "  ", kIsNumber[i] ? gap : "", row[i],
+      absl::StrAppend(&line, line.empty() ? "" : "  ", kIsNumber[i] ? gap : "", row[i],
                       kIsNumber[i] || i + 1 == kColumns ? "" : gap);
     }
     return absl::StrCat(line.substr(0, most_columns), "\n");
   }
 
  private:
+  static bool IsLeftOut(size_t column, size_t left_out) {
+    return absl::c_linear_search(absl::MakeSpan(kDispensable, left_out), column);
+  }
+
+  size_t Width(size_t left_out) const {
+    size_t width = 0;
+    for (size_t i = 0; i < kColumns; ++i) {
+      if (!IsLeftOut(i, left_out)) width += (width == 0 ? 0 : 2) + widths_[i];
+    }
+    return width;
+  }
+
   std::array<size_t, kColumns> widths_ = {};
 };
 
@@ -131,20 +156,24 @@ void Print(const std::string& text) {
 }
 
 absl::Status Watch(const std::string& address) {
-  while (true) {
-    winsize screen = {};
-    const bool is_screen = ioctl(STDOUT_FILENO, TIOCGWINSZ, &screen) == 0 && screen.ws_row > 1;
-    const size_t rows = is_screen ? std::min<size_t>(screen.ws_row - 1, 1000) : kWatchedRows;
+  while (std::ferror(stdout) == 0) {
+    const winsize screen = SizeOfScreen(STDOUT_FILENO);
+    const bool is_screen = IsScreen(STDOUT_FILENO) && screen.ws_row > 0 && screen.ws_col > 0;
+    const size_t rows = is_screen ? std::clamp(screen.ws_row - kOtherLines, 1, 1000) : kWatchedRows;
     const absl::StatusOr<Listing> listing =
         Ask(address, absl::StrCat("/flows?sort=bytes&limit=", rows));
     if (!listing.ok()) return listing.status();
     Table table;
     // From the top, and away with what was below.
-    Print(absl::StrCat(is_screen ? "\x1b[H\x1b[J" : "",
-                       Format(listing->rows, /*with_headings=*/true,
-                              is_screen ? screen.ws_col : std::string::npos, table)));
+    std::string text = is_screen ? "\x1b[H\x1b[J" : "";
+    text += Format(listing->rows, /*with_headings=*/true,
+                   is_screen ? screen.ws_col : std::string::npos, table);
+    const int64_t more = listing->flows - static_cast<int64_t>(listing->rows.size());
+    if (more > 0) absl::StrAppend(&text, "and ", more, " more\n");
+    Print(text);
     absl::SleepFor(kPause);
   }
+  return absl::OkStatus();
 }
 
 }  // namespace

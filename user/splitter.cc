@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <fstream>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "spdlog/spdlog.h"
 #include "user/base/clock.h"
 #include "user/capture/capture_file.h"
@@ -83,6 +85,13 @@ FlowOptions MakeOptions(const Config& config, std::shared_ptr<const Anonymizer> 
     return UuidFromTuple(FirstEndLocal(flow.shown_key()), flow.first_wall_ns);
   };
   return options;
+}
+
+// Whether there is any of them. What is wrong with one that is there is told when it is read.
+bool AnyExists(const std::vector<std::string>& paths) {
+  return std::any_of(paths.begin(), paths.end(), [](const std::string& path) {
+    return path == "-" || access(path.c_str(), F_OK) == 0 || errno != ENOENT;
+  });
 }
 
 // The bytes of all files; 0 where one can't tell.
@@ -172,6 +181,7 @@ int Splitter::Run() {
   if (announced_ < announcements_.size()) Announce(announcements_.back().time_ns);
   table_.FinishAll();
   AwaitJobs(0);
+  publisher_.Finish();
   Report();
   if (stop_signal != 0) return kExitSignal + stop_signal;
   if (publisher_.stats().files_failed > 0 || ran_out_of_memory_) return kExitNotSaved;
@@ -198,8 +208,10 @@ bool Splitter::Read(const std::string& path) {
   }
   if (stop_signal != 0) {
     progress_.Clear();
-    spdlog::warn("SIG{}: stopped in {} after {} packets; what was read is saved",
-                 sigabbrev_np(stop_signal), path, packets_);
+    spdlog::warn(
+        "SIG{0}: stopped in {1} after {2} packets; what was read is saved; a second SIG{0} "
+        "exits without saving",
+        sigabbrev_np(stop_signal), path, packets_);
     return false;
   }
   if (!status.ok()) {
@@ -325,6 +337,11 @@ absl::StatusOr<int> SplitFiles(const Config& asked) {
   absl::Status status = BecomeUser(config.user);
   if (status.ok() && config.sandbox != SandboxMode::kOff) status = KeepNoCapabilities();
   if (!status.ok()) return status;
+  if (!AnyExists(config.read_files)) {
+    spdlog::error("read {}: No such file or directory; nothing was done",
+                  absl::StrJoin(config.read_files, ", "));
+    return kExitDamaged;
+  }
   absl::StatusOr<std::unique_ptr<DataDirectory>> directory =
       DataDirectory::Open(config.data_dir, FileOptionsOf(config));
   if (!directory.ok()) return DataDirectoryError(directory.status());

@@ -55,7 +55,16 @@ class CommandLine(unittest.TestCase):
         self.refuse(2, "captureduration", "-captureduration")
 
     def test_uuidwaitduration_above_captureduration(self):
-        self.refuse(1, "uuidwaitduration", "-captureduration=2s", "-uuidwaitduration=3s")
+        """Values that contradict each other are a wrong command line as well."""
+        error = self.refuse(2, "uuidwaitduration", "-captureduration=2s", "-uuidwaitduration=3s")
+        self.assertEqual(len(error.splitlines()), 2)
+
+    def test_full_disk_behind_the_help(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([BINARY, "-help"], stdout=full, stderr=subprocess.PIPE,
+                                  check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"No space left", done.stderr)
 
     def test_help(self):
         for flag in ("-help", "--help", "-h"):
@@ -68,8 +77,10 @@ class CommandLine(unittest.TestCase):
 class Surroundings(CaptureTest):
     """What only the machine can refuse."""
 
-    def refuse(self, says, *flags, namespace=None, prefix=()):
+    def refuse(self, says, *flags, namespace=None, prefix=(), leaves=()):
+        """The names are those of what is made in the folder all the same."""
         namespace = namespace or self.host
+        before = os.listdir(self.folder)
         flags = (f"-datadir={self.folder}/data",
                  f"-prometheusx.listen-address=127.0.0.1:{METRICS_PORT}", *flags)
         done = daemon_run("ip", "netns", "exec", namespace.name, *prefix, BINARY, *flags)
@@ -77,6 +88,8 @@ class Surroundings(CaptureTest):
         self.assertIn(says, done.stderr.splitlines()[-1], done.stderr)  # its last word
         self.assertNotIn("ready:", done.stderr)
         self.assertEqual(left_behind(namespace), [])
+        self.assertEqual(sorted(os.listdir(self.folder)), sorted([*before, *leaves]))
+        return done.stderr
 
     def test_unknown_interface(self):
         self.refuse("nosuch0", "-interface=nosuch0")
@@ -84,13 +97,14 @@ class Surroundings(CaptureTest):
     def test_nothing_to_capture_on(self):
         empty = Namespace(self, "C")
         empty.ip("link", "set", "lo", "down")
-        self.refuse("interface", namespace=empty)
+        self.refuse("interface", namespace=empty, leaves=["data"])
 
     def test_data_directory_that_cannot_be_made(self):
         path = os.path.join(self.folder, "file")
         with open(path, "w", encoding="ascii"):
             pass
-        self.refuse(path, f"-datadir={path}/data", "-interface=host0")
+        self.assertIn("-datadir",
+                      self.refuse(path, f"-datadir={path}/data", "-interface=host0").splitlines()[-1])
 
     def test_data_directory_that_cannot_be_written(self):
         self.refuse("/proc", "-datadir=/proc", "-interface=host0")
@@ -106,8 +120,10 @@ class Surroundings(CaptureTest):
         for engine, rights, missing in (("bpf", (), "CAP_BPF"), ("bpf", ("net_raw",), "CAP_BPF"),
                                         ("pcap", (), "CAP_NET_RAW"), ("auto", (), "CAP_NET_RAW")):
             with self.subTest(engine=engine, rights=rights):
-                self.refuse(missing, "-interface=host0", f"-capture.engine={engine}",
-                            prefix=rights_of(*rights))
+                error = self.refuse(missing, "-interface=host0", f"-capture.engine={engine}",
+                                    prefix=rights_of(*rights))
+                for right in ("CAP_BPF", "CAP_NET_RAW"):
+                    self.assertLessEqual(error.count(right), 1, "said once is enough")
 
 
 if __name__ == "__main__":

@@ -467,6 +467,19 @@ class Names(ReadTest):
                           endpoint("2001:db8:5::", 40000), endpoint("2001:db8:1::", 443)})
 
 
+class NobodyReadsTheLog(ReadTest):
+
+    def test_files_are_saved(self):
+        """As behind `2>&1 | head`."""
+        path = self.write(pcap_bytes(Connection().whole().packets))
+        reader, writer = os.pipe()
+        os.close(reader)
+        process, datadir = self.start("-read", path, stderr=writer)
+        os.close(writer)
+        self.assertEqual(process.wait(30), 0)
+        self.assertEqual(len(Split(datadir, "", {}).paths()), 1)
+
+
 class BadFiles(ReadTest):
     """All that can be read is saved, one line says what is wrong, and the exit code is 2."""
 
@@ -537,7 +550,11 @@ class BadFiles(ReadTest):
 
     def test_missing(self):
         path = os.path.join(self.folder, "missing.pcap")
-        self.bad(path, "No such file")
+        process, datadir = self.start("-read", path)
+        _, log = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, DAMAGED)
+        self.assertRegex(log.decode(), f"error read {path}: No such file")
+        self.assertFalse(os.path.exists(datadir), "made for nothing")
         self.with_a_good_one(path)
 
     def test_empty(self):

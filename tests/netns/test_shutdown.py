@@ -41,6 +41,8 @@ class Shutdown(CaptureTest):
         daemon.send_signal(signal.SIGINT)
         # Both would merge into one while the first is pending: the kernel says when it was taken.
         wait_until(lambda: not pending_signals(daemon.pid), "the first SIGINT was taken")
+        daemon.wait_for_log("SIGINT: capturing for another ")
+        self.assertIn("; a second Ctrl-C exits without saving", daemon.log)
         daemon.send_signal(signal.SIGINT)
         self.assertEqual(daemon.wait_for_exit(2), 130)
         self.assertEqual(left_behind(self.host), [])

@@ -1,6 +1,7 @@
 """What people see of a running daemon: the status page, /flows and -flows."""
 
 import contextlib
+import fcntl
 import http.server
 import json
 import mimetypes
@@ -14,6 +15,7 @@ import statistics
 import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import unittest
@@ -279,7 +281,7 @@ class Log(StatusTest):
         for line in lines:
             self.assertEqual(list(line), ["time", "level", "message"])
         messages = [line["message"] for line in lines]
-        self.assertIn("-log.format=json", messages)
+        self.assertRegex(messages[1], "^packet-headers .* -log.format=json")
         self.assertRegex(messages[-2], r"^the books close: (\d+) packets seen = \d+ saved \+ ")
         self.assertEqual(messages[-1], "saved 1 files, 0 failed")
 
@@ -394,6 +396,48 @@ class Command(StatusTest):
             done = asking()
             self.assertEqual(done.returncode, 1, answer)
             self.assertNotIn(b"\x1b[2J", done.stdout + done.stderr)
+
+    def test_web_server_there(self):
+        """Its page is not for terminals."""
+        with self.host.entered():
+            server = http.server.HTTPServer(("127.0.0.1", METRICS_PORT),
+                                            http.server.SimpleHTTPRequestHandler)
+        self.addCleanup(server.server_close)
+        server.RequestHandlerClass.log_message = lambda *_: None
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        _, error = self.show_flows(code=1)
+        self.assertRegex(error, r"it answers 404 [^<]*\(is packet-headers running, ")
+
+    def watched(self, columns, rows, until):
+        """The lines that -watch shows first on a screen of that size, of which this is the last."""
+        screen, terminal = os.openpty()
+        self.addCleanup(os.close, screen)
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        watching = self.host.popen(BINARY, "-flows", "-watch", stdout=terminal)
+        os.close(terminal)
+        self.addCleanup(end_process, watching)
+        shown = read_terminal(screen, f"{until}\r\n".encode()).decode()
+        self.assertTrue(shown.startswith("\x1b[H\x1b[J"))
+        lines = shown.removeprefix("\x1b[H\x1b[J").split("\r\n")
+        self.assertLessEqual(len(lines), rows)
+        self.assertLessEqual(max(map(len, lines)), columns)
+        return lines[:-1]
+
+    def test_watch_on_a_screen(self):
+        """The UUID stays whole where columns can make room; what is not shown is told."""
+        daemon = self.start_daemon()
+        sockets = [self.connected(10 * (i + 1)) for i in range(12)]
+        wait_until(lambda: daemon.metric("flows", state="capturing") == 12, "all are open")
+        smallest, *_, largest = (judge.uuid_of(cookie_of(accepted)) for _, accepted in sockets)
+        wide = self.watched(200, 30, smallest)
+        self.assertEqual(wide[0].split()[0], "State")
+        self.assertEqual(len(wide), 1 + 12)
+        narrow = self.watched(len(largest) + 25, 10, "and 5 more")
+        self.assertEqual(narrow[0].split(), ["Bytes", "Remote", "UUID"])
+        self.assertTrue(narrow[1].endswith(f"  {largest}"), narrow)
+        self.assertEqual(len(narrow), 1 + 7 + 1)
+        self.watched(20, 10, "and 5 more")
+        self.finish(daemon)
 
     def test_watch(self):
         """It goes on, with what is new."""

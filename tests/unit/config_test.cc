@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "tests/support/catch.h"
 #include "user/config/flags.h"
+#include "user/config/host_and_port.h"
 
 namespace packet_headers {
 namespace {
@@ -268,8 +269,12 @@ TEST_CASE("What can't be read is refused in one line that names it", "[config]")
   const std::vector<Case> cases = {
       {{"-nonsense"}, "flag provided but not defined: -nonsense"},
       {{"--nonsense=1"}, "flag provided but not defined: -nonsense"},
-      {{"-Stream"}, "flag provided but not defined: -Stream"},
-      {{"-datadi"}, "flag provided but not defined: -datadi"},
+      {{"-Stream"}, "flag provided but not defined: -Stream (did you mean -stream?)"},
+      {{"-datadi"}, "flag provided but not defined: -datadi (did you mean -datadir?)"},
+      {{"-interfaces=a"}, "flag provided but not defined: -interfaces (did you mean -interface?)"},
+      {{"-flow-timeout", "5s"},
+       "flag provided but not defined: -flow-timeout (did you mean -flowtimeout?)"},
+      {{"-i", "eth0"}, "flag provided but not defined: -i"},
       {{"-a\nb"}, "flag provided but not defined: -a\\nb"},
       {{"-datadir"}, "flag needs an argument: -datadir"},
       {{"-stream", "--datadir"}, "flag needs an argument: -datadir"},
@@ -285,6 +290,11 @@ TEST_CASE("What can't be read is refused in one line that names it", "[config]")
        "unexpected argument 'eth0' (did you mean -interface=eth0?)"},
       {{"-"}, "unexpected argument '-' (did you mean -interface=-?)"},
       {{""}, "unexpected argument ''"},
+      {{"help"}, "unexpected argument 'help' (did you mean -help?)"},
+      {{"flows"}, "unexpected argument 'flows' (did you mean -flows?)"},
+      {{"-flows", "localhost:99"},
+       "unexpected argument 'localhost:99' (did you mean "
+       "-prometheusx.listen-address=localhost:99?)"},
       {{"-maxflows=many"}, "invalid value \"many\" for flag -maxflows: not an integer"},
       {{"-maxflows", ""}, "invalid value \"\" for flag -maxflows: not an integer"},
       {{"-maxflows=1\n2"}, "invalid value \"1\\n2\" for flag -maxflows: not an integer"},
@@ -441,8 +451,6 @@ TEST_CASE("Values that can't work are refused", "[config]") {
       {"-uuidwaitduration=30.000000001s",
        "-uuidwaitduration=30.000000001s is longer than -captureduration=30s; it must be at most "
        "that"},
-      {"-captureduration=4s",
-       "-uuidwaitduration=5s is longer than -captureduration=4s; it must be at most that"},
       {"-maxflows=-1", "-maxflows=-1 must be at least 0"},
       {"-maxheap=0", "-maxheap=0 must be at least 4000000"},
       {"-maxheadersize=0", "-maxheadersize=0 must be at least 1"},
@@ -453,6 +461,14 @@ TEST_CASE("Values that can't work are refused", "[config]") {
       {"-datadir=", "-datadir is empty; \".\" is the current directory"},
       {"-write.all", "-write.all is for capture files: name them with -read"},
       {"-uuids=events", "-uuids is for capture files: name them with -read"},
+      {"-prometheusx.listen-address=9990",
+       "-prometheusx.listen-address=9990: no port in it (did you mean :9990?)"},
+      {"-prometheusx.listen-address=localhost",
+       "-prometheusx.listen-address=localhost: no port in it (did you mean localhost:9990?)"},
+      {"-prometheusx.listen-address=",
+       "-prometheusx.listen-address=: no port in it (did you mean :9990?)"},
+      {"-prometheusx.listen-address=:x",
+       "-prometheusx.listen-address=:x: its port is no number from 0 to 65535"},
       {"-watch", "-watch is for -flows"},
       {"-uuid.source=tcpinfo",
        "-uuid.source=tcpinfo needs -tcpinfo.eventsocket: no flow would be saved without it"},
@@ -460,6 +476,29 @@ TEST_CASE("Values that can't work are refused", "[config]") {
   for (const Case& c : cases) {
     CHECK(ValidationErrorOf({c.argument}) == c.error);
   }
+}
+
+TEST_CASE("A default contradicts nothing that was set", "[config]") {
+  CHECK(ValuesOf(MustParse({"-captureduration=2s"}).config)["uuidwaitduration"] == "2s");
+  CHECK(ValidationErrorOf({"-captureduration=2s"}).empty());
+  CHECK(ValidationErrorOf({}, {{"CAPTUREDURATION", "2s"}}).empty());
+  CHECK(ValuesOf(MustParse({"-captureduration=6s"}).config)["uuidwaitduration"] == "5s");
+  const char kError[] =
+      "-uuidwaitduration=5s is longer than -captureduration=2s; it must be at most that";
+  CHECK(ValidationErrorOf({"-captureduration=2s", "-uuidwaitduration=5s"}) == kError);
+  CHECK(ValidationErrorOf({"-captureduration=2s"}, {{"UUIDWAITDURATION", "5s"}}) == kError);
+}
+
+TEST_CASE("A server's URL can be opened on its host", "[config]") {
+  const auto url = [](const char* address) {
+    return UrlOf(SplitHostAndPort(address).value().host, 80);
+  };
+  for (const char* any : {":9990", "0.0.0.0:9990", "[::]:9990"}) {
+    CHECK(url(any) == "http://localhost:80/");
+  }
+  CHECK(url("127.0.0.1:9990") == "http://127.0.0.1:80/");
+  CHECK(url("[::1]:9990") == "http://[::1]:80/");
+  CHECK(url("host.example:0") == "http://host.example:80/");
 }
 
 TEST_CASE("Values at the edge of what can work are accepted", "[config]") {

@@ -482,7 +482,8 @@ TEST_CASE("An address that can't be had is refused, and why is said", "[http]") 
   const auto error = [](const std::string& address) {
     return std::string(TcpListener::Listen(address, "metrics", "flag").status().message());
   };
-  CHECK(error("9990") == "serve metrics on 9990: no port in it (-flag sets where)");
+  CHECK(error("9990") ==
+        "serve metrics on 9990: no port in it (did you mean :9990?) (-flag sets where)");
   CHECK(absl::StrContains(error(":x"), "its port is no number from 0 to 65535"));
   CHECK(absl::StrContains(error(":65536"), "its port is no number from 0 to 65535"));
   CHECK(absl::StrContains(error("192.0.2.1:0"), "Cannot assign requested address"));

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -124,6 +125,18 @@ TEST_CASE("Progress is drawn over itself on a terminal, five times a second", "[
     CHECK(Drain(screen, terminal) != "");
   }
   CHECK(Drain(screen, terminal) == "\r\x1b[K");
+}
+
+TEST_CASE("Progress stays in one line, on a narrow terminal too", "[progress]") {
+  const UniqueFd screen(posix_openpt(O_RDWR | O_NOCTTY));
+  REQUIRE(grantpt(screen.get()) == 0);
+  REQUIRE(unlockpt(screen.get()) == 0);
+  const UniqueFd terminal(open(ptsname(screen.get()), O_RDWR | O_NOCTTY));
+  const winsize size = {.ws_row = 24, .ws_col = 20, .ws_xpixel = 0, .ws_ypixel = 0};
+  REQUIRE(ioctl(terminal.get(), TIOCSWINSZ, &size) == 0);
+  Progress progress(terminal.get(), 1000, 0);
+  progress.Update(100, 20, kSecond);
+  CHECK(Drain(screen, terminal) == "\r\x1b[K10 %  100 B of 1.00");
 }
 
 TEST_CASE("Progress is silent where there is no terminal", "[progress]") {

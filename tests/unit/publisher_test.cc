@@ -693,6 +693,17 @@ TEST_CASE("An index that can't be written holds up no file, and is written later
   }
 }
 
+TEST_CASE("Lines of the index that wait at the end are lost and counted", "[publisher]") {
+  Output output(Compression::kNone, {}, 3, NewIndex());
+  output.scratch.Write(InFolder(kIndex) + "/folder", "in its place");
+  for (uint64_t i = 0; i < 3; ++i) output.Submit(i, absl::StrCat("flow_", i), Record(5));
+  CHECK(output.Saved(3) == 3);
+  CHECK(output.publisher->stats().index_lines_lost == 0);
+  output.publisher->Finish();
+  CHECK(output.publisher->stats().index_lines == 0);
+  CHECK(output.publisher->stats().index_lines_lost == 3);
+}
+
 TEST_CASE("What a run left is salvaged while the next one saves", "[publisher]") {
   const ScratchDirectory scratch;
   const std::string good = PcapFileHeader(LinkType::kEthernet, 256) + Record(5);

@@ -2,6 +2,7 @@
 
 #include <net/if_arp.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "user/base/clock.h"
@@ -74,6 +76,10 @@ class PcapCapture::Link : public HookLink {
 
 absl::StatusOr<std::unique_ptr<PcapCapture>> PcapCapture::Open(
     const ph_hash_seed& seed, int64_t buffer_bytes, std::unique_ptr<SocketOwners> owners) {
+  const UniqueFd probe(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+  if (!probe.valid() && errno == EPERM) {
+    return absl::PermissionDeniedError(absl::StrCat("capture with libpcap: ", kNeedsNetRaw));
+  }
   UniqueFd arrived(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!arrived.valid()) return absl::ErrnoToStatus(errno, "make an eventfd");
   return std::unique_ptr<PcapCapture>(

@@ -29,7 +29,7 @@ class PcapCapture : public CaptureEngine, private RecordSource, private KernelFl
  public:
   // The n-th buffer, of which every direction of every interface has one, gets an n-th of
   // `buffer_bytes`, and 2 MiB at least: many interfaces must not take all memory. Without `owners`
-  // no record has a cookie.
+  // no record has a cookie. PermissionDenied without CAP_NET_RAW.
   static absl::StatusOr<std::unique_ptr<PcapCapture>> Open(const ph_hash_seed& seed,
                                                            int64_t buffer_bytes,
                                                            std::unique_ptr<SocketOwners> owners);

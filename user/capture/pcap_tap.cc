@@ -55,10 +55,7 @@ absl::Status OpenError(const NetworkInterface& interface, int error, absl::strin
   const std::string tried = absl::StrCat("open ", interface.name, " with libpcap: ");
   switch (error) {
     case PCAP_ERROR_PERM_DENIED:
-      return absl::PermissionDeniedError(
-          absl::StrCat(tried,
-                       "not permitted (needs CAP_NET_RAW, e.g. from `setcap "
-                       "cap_net_raw=ep` on the program, or root)"));
+      return absl::PermissionDeniedError(absl::StrCat(tried, kNeedsNetRaw));
     case PCAP_ERROR_NO_SUCH_DEVICE:
       return absl::NotFoundError(absl::StrCat(tried, "there is no such interface"));
     case PCAP_ERROR_IFACE_NOT_UP:

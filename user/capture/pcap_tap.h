@@ -8,12 +8,17 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "user/capture/frame_record.h"
 #include "user/capture/network_interface.h"
 
 struct pcap;
 
 namespace packet_headers {
+
+// Why packets can't be captured without that right.
+inline constexpr absl::string_view kNeedsNetRaw =
+    "not permitted (needs CAP_NET_RAW, e.g. from `setcap cap_net_raw=ep` on the program, or root)";
 
 // Holds every packet of its direction from the end of Open() to the beginning of Stop(), or counts
 // it as dropped. One thread reads; any one may stop.

@@ -1,8 +1,11 @@
 #include "user/config/config.h"
 
+#include <algorithm>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -12,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "user/config/flags.h"
 #include "user/config/go_values.h"
+#include "user/config/host_and_port.h"
 
 namespace packet_headers {
 namespace {
@@ -26,6 +30,9 @@ constexpr int64_t kUnbounded = std::numeric_limits<int64_t>::max();
 constexpr int64_t kMinHeapBytes = 4'000'000;
 constexpr absl::Duration kMinPatience = absl::Seconds(2);  // some turns of a busy host's threads
 constexpr int64_t kMaxRingBytes = int64_t{1} << 31;  // the largest power of two in max_entries
+
+// Of a name that is taken for that of a flag.
+constexpr size_t kLettersPerTypo = 3;
 
 std::string Quote(absl::string_view text) {
   return absl::StrCat("\"", absl::Utf8SafeCEscape(text), "\"");
@@ -50,18 +57,50 @@ absl::StatusOr<FlagArgument> SplitFlagArgument(absl::string_view argument) {
   return FlagArgument{name.substr(0, equals), name.substr(equals + 1)};
 }
 
+// How many letters to insert, delete or replace (Levenshtein).
+size_t Distance(absl::string_view a, absl::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), 0);
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i + 1);
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, diagonal + 1, row[j] + 1});
+    }
+  }
+  return row.back();
+}
+
+absl::Status UnknownFlag(absl::string_view name) {
+  const auto distance = [name](const Flag& flag) { return Distance(name, flag.name); };
+  const auto nearest =
+      std::min_element(Flags().begin(), Flags().end(),
+                       [&](const Flag& a, const Flag& b) { return distance(a) < distance(b); });
+  return absl::InvalidArgumentError(
+      absl::StrCat("flag provided but not defined: -", absl::Utf8SafeCEscape(name),
+                   distance(*nearest) * kLettersPerTypo <= name.size()
+                       ? absl::StrCat(" (did you mean -", nearest->name, "?)")
+                       : ""));
+}
+
 // Go's flag package stops at the first argument that is not a flag and leaves it to the program;
 // the Go program then ignored it, and all that followed. That captures something else than was
 // asked for, so here it is an error. `of_flag` is the boolean flag whose value it was meant to be,
 // or null.
-absl::Status UnexpectedArgument(absl::string_view argument, const Flag* of_flag) {
+absl::Status UnexpectedArgument(absl::string_view argument, const Flag* of_flag,
+                                const Config& config) {
   const std::string text = absl::Utf8SafeCEscape(argument);
   std::string message = absl::StrCat("unexpected argument '", text, "'");
   if (!argument.empty()) {
-    const absl::string_view guess =
-        absl::StrContains(text, ".pcap") ? absl::string_view("read") : "interface";
-    absl::StrAppend(&message, " (did you mean -", of_flag != nullptr ? of_flag->name : guess, "=",
-                    text, "?)");
+    const absl::string_view guess = of_flag != nullptr  ? of_flag->name
+                                    : config.show_flows ? "prometheusx.listen-address"
+                                    : absl::StrContains(text, ".pcap") ? "read"
+                                                                       : "interface";
+    const bool is_name =
+        argument == "help" || argument == "version" || FindFlag(argument) != nullptr;
+    absl::StrAppend(&message, " (did you mean -", is_name ? "" : absl::StrCat(guess, "="), text,
+                    "?)");
   }
   return absl::InvalidArgumentError(message);
 }
@@ -84,7 +123,7 @@ absl::Status ApplyArguments(absl::Span<const char* const> args, CommandLine& res
     if (ends_flags || argument.size() < 2 || argument.front() != '-') {
       const bool is_value = bare_boolean != nullptr && ParseGoBool(argument).ok();
       if (result.config.read_files.empty() || is_value) {
-        return UnexpectedArgument(args[i], is_value ? bare_boolean : nullptr);
+        return UnexpectedArgument(args[i], is_value ? bare_boolean : nullptr, result.config);
       }
       for (const char* file : args.subspan(i, ends_flags ? args.npos : 1)) {
         result.config.read_files.emplace_back(file);
@@ -107,10 +146,7 @@ absl::Status ApplyArguments(absl::Span<const char* const> args, CommandLine& res
       return absl::OkStatus();
     }
     const Flag* flag = FindFlag(split->name);
-    if (flag == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("flag provided but not defined: -", absl::Utf8SafeCEscape(split->name)));
-    }
+    if (flag == nullptr) return UnknownFlag(split->name);
     bare_boolean = !split->value && flag->is_boolean() ? flag : nullptr;
     if (bare_boolean != nullptr) split->value = "true";
     if (!split->value) {
@@ -126,14 +162,15 @@ absl::Status ApplyArguments(absl::Span<const char* const> args, CommandLine& res
   return absl::OkStatus();
 }
 
-// Applies the environment to the flags that are not in `given`, and warns where it loses to them.
+// Applies the environment to the flags that are not in `given`, adds them to it, and warns where it
+// loses to those that are.
 absl::Status ApplyEnvironment(const std::function<const char*(const char*)>& getenv,
-                              const FlagSet& given, CommandLine& result) {
+                              CommandLine& result, FlagSet& given) {
   for (const Flag& flag : Flags()) {
     const std::string variable = EnvironmentName(flag.name);
     const char* const value = getenv(variable.c_str());
     if (value == nullptr) continue;
-    if (given.count(&flag) > 0) {
+    if (!given.insert(&flag).second) {
       result.warnings.push_back(absl::StrCat(
           "-", flag.name, "=", Quote(flag.type.get(result.config)),
           " on the command line wins over ", variable, "=", Quote(value), " in the environment"));
@@ -194,6 +231,11 @@ absl::Status ValidateLive(const Config& config) {
     return absl::InvalidArgumentError(absl::StrCat("-", config.write_all ? "write.all" : "uuids",
                                                    " is for capture files: name them with -read"));
   }
+  if (const absl::Status status = SplitHostAndPort(config.metrics_address).status(); !status.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("-prometheusx.listen-address=", absl::Utf8SafeCEscape(config.metrics_address),
+                     ": ", status.message()));
+  }
   if (config.uuid_source == UuidSource::kTcpinfo && config.tcpinfo_event_socket.empty()) {
     return absl::InvalidArgumentError(
         "-uuid.source=tcpinfo needs -tcpinfo.eventsocket: no flow would be saved without it");
@@ -234,9 +276,14 @@ absl::StatusOr<CommandLine> ParseCommandLine(
   FlagSet given;
   absl::Status status = ApplyArguments(args, result, given);
   if (status.ok() && !result.help_requested && !result.version_requested) {
-    status = ApplyEnvironment(getenv, given, result);
+    status = ApplyEnvironment(getenv, result, given);
   }
   if (!status.ok()) return status;
+  // Its default contradicts nobody.
+  if (given.count(FindFlag("uuidwaitduration")) == 0) {
+    result.config.uuid_wait_duration =
+        std::min(result.config.uuid_wait_duration, result.config.capture_duration);
+  }
   return result;
 }
 

@@ -81,7 +81,8 @@ struct CommandLine {
 // flag that is not among them. `getenv` returns null for a variable that is not set; one that is
 // set but empty is a value. -help and -version end the reading at
 // once. What is no flag is one more file to read where -read was given before it. InvalidArgument
-// with one line for the operator on an unknown flag or a bad value.
+// with one line for the operator on an unknown flag or a bad value. A default of
+// -uuidwaitduration that is longer than -captureduration becomes that.
 absl::StatusOr<CommandLine> ParseCommandLine(absl::Span<const char* const> args,
                                              const std::function<const char*(const char*)>& getenv);
 

@@ -287,7 +287,8 @@ constexpr Flag kFlags[] = {
      "kernel's socket cookies; auto, tcp-info where there is an event socket, and the cookie for "
      "what it does not announce."},
     {"uuidwaitduration", kNames, kDuration<&Config::uuid_wait_duration>,
-     "How long a flow waits for its UUID. At most captureduration."},
+     "How long a flow waits for its UUID. At most captureduration, to which the default is "
+     "lowered."},
     {"tcpinfo.eventsocket", kNames, kPath<&Config::tcpinfo_event_socket>,
      "The event socket of tcp-info, from which UUIDs are learned.", kCommon},
     {"eventsocket.serve", kNames, kPath<&Config::event_socket_serve>,

@@ -173,10 +173,10 @@ void IndexFile::Add(const HiddenFile& file, const FileJob& last_job, const FlowS
   lines->text += std::move(line).Finish();
 }
 
-absl::Status IndexFile::Write(bool sync) {
+absl::Status IndexFile::Write(bool sync, bool is_last) {
   hooks_.clear();
   absl::Status status;
-  size_t room = kMostWaitingBytes;
+  size_t room = is_last ? 0 : kMostWaitingBytes;
   std::vector<Lines> kept;
   for (Lines& lines : std::exchange(waiting_, {})) {
     const absl::Status appended = Append(lines, sync);

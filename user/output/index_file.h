@@ -44,8 +44,9 @@ class IndexFile {
 
   // Appends the lines that were added to their files: all of a folder, or none. With `sync` they
   // survive a power cut once the folder is synced. Lines that can't be written are kept for the
-  // next call, as long as these are no more than 512 KiB: then the newest are lost.
-  absl::Status Write(bool sync);
+  // next call, as long as these are no more than 512 KiB: then the newest are lost. The last call
+  // keeps none.
+  absl::Status Write(bool sync, bool is_last = false);
 
   uint64_t lines_written() const { return lines_written_; }
   uint64_t lines_lost() const { return lines_lost_; }

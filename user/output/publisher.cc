@@ -55,7 +55,8 @@ Publisher::Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen,
       salvage_(*directory_),
       thread_(StartThread(heartbeat_.thread(), [this] { Run(); })) {}
 
-Publisher::~Publisher() {
+void Publisher::Finish() {
+  if (!thread_.joinable()) return;
   StopRetryingSoon();
   jobs_.Close();
   thread_.join();
@@ -76,7 +77,7 @@ void Publisher::Run() {
     if (!round.empty()) Work(round);
     log_.CatchUp(MonotonicNow());
   }
-  WriteIndex();  // what could not be written before
+  WriteIndex(/*is_last=*/true);
   heartbeat_.Rest();
 }
 
@@ -233,9 +234,9 @@ void Publisher::Complete(const Round& whole) {
   }
 }
 
-void Publisher::WriteIndex() {
+void Publisher::WriteIndex(bool is_last) {
   if (index_ == nullptr) return;
-  const absl::Status status = index_->Write(directory_->options().sync);
+  const absl::Status status = index_->Write(directory_->options().sync, is_last);
   stats_.index_lines = index_->lines_written();
   stats_.index_lines_lost = index_->lines_lost();
   if (status.ok()) return;

@@ -90,8 +90,10 @@ class Publisher {
   // Without an `index` none is written.
   Publisher(std::unique_ptr<DataDirectory> directory, uint32_t snaplen, Compression compression,
             RetryOptions retry = {}, std::unique_ptr<IndexFile> index = nullptr);
-  // Finishes all jobs, then returns them to their queues.
-  ~Publisher();
+  ~Publisher() { Finish(); }
+
+  // Returns all jobs, done or given up, to their queues. Nothing is submitted from now on.
+  void Finish();
 
   // From any thread.
   void Submit(FileJob job) { jobs_.Put(std::move(job)); }
@@ -148,7 +150,7 @@ class Publisher {
   absl::Status Begin(FlowFile& file);
   absl::StatusOr<Written> WriteRecords(const FileJob& job, FlowFile& file);
   void Complete(const Round& whole);
-  void WriteIndex();
+  void WriteIndex(bool is_last = false);
   void Settle(const Round& round);
   void Fail(FlowFile& file, bool is_alone, int64_t now_ns);
   void NoteDisk(const absl::Status& status, bool is_well, int64_t now_ns);

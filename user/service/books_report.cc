@@ -72,6 +72,9 @@ void LogFiles(const PublisherStats& stats) {
               "saved {} files, {} failed{}", stats.files_published.load(),
               stats.files_failed.load(),
               errors == 0 ? "" : absl::StrCat(" (", errors, " errors, other tries included)"));
+  if (stats.index_lines_lost > 0) {
+    spdlog::error("{} lines of the index are lost", stats.index_lines_lost.load());
+  }
   if (stats.names_taken > 0) {
     spdlog::warn("{} files got a number in their name, since the name was there already",
                  stats.names_taken.load());

@@ -16,7 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "user/base/clock.h"
 #include "user/base/unique_fd.h"
-#include "user/service/host_and_port.h"
+#include "user/config/host_and_port.h"
 
 namespace packet_headers {
 namespace {
@@ -28,12 +28,11 @@ constexpr timeval kTurn = {5, 0};  // of one call
 
 absl::StatusOr<UniqueFd> Connect(const HostAndPort& to) {
   // A server on all addresses is asked on loopback.
-  const bool is_any = to.host.empty() || to.host == "0.0.0.0" || to.host == "::";
   addrinfo hints = {};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  const int failure =
-      getaddrinfo(is_any ? nullptr : to.host.c_str(), to.port.c_str(), &hints, &found);
+  const int failure = getaddrinfo(IsAnyAddress(to.host) ? nullptr : to.host.c_str(),
+                                  to.port.c_str(), &hints, &found);
   if (failure != 0) return absl::InvalidArgumentError(gai_strerror(failure));
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, freeaddrinfo);
   int why = 0;
@@ -62,6 +61,7 @@ absl::StatusOr<std::string> Exchange(const UniqueFd& connection, const std::stri
   while (true) {
     const ssize_t size = recv(connection.get(), bytes, sizeof(bytes), 0);
     if (size == 0) return answer;
+    if (size < 0 && errno == EAGAIN) return absl::DeadlineExceededError("it does not answer");
     if (size < 0) return absl::ErrnoToStatus(errno, "");
     answer.append(bytes, static_cast<size_t>(size));
     if (answer.size() > kMostBytes || MonotonicNow() > until_ns) {
@@ -85,11 +85,13 @@ absl::StatusOr<std::string> BodyOf(absl::string_view answer) {
     return absl::InvalidArgumentError("its answer is no HTTP");
   }
   const absl::string_view status = answer.substr(sizeof("HTTP/1.1 ") - 1);
-  if (!absl::StartsWith(status, "200 ")) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("it answers ", FirstLine(status), ": ", FirstLine(answer.substr(end + 4))));
-  }
-  return std::string(answer.substr(end + 4));
+  const absl::string_view body = answer.substr(end + 4);
+  if (absl::StartsWith(status, "200 ")) return std::string(body);
+  std::string what = absl::StrCat("it answers ", FirstLine(status));
+  // A page is for browsers.
+  if (!body.empty() && body.front() != '<') absl::StrAppend(&what, ": ", FirstLine(body));
+  return absl::StartsWith(status, "403 ") ? absl::FailedPreconditionError(what)
+                                          : absl::InvalidArgumentError(what);
 }
 
 }  // namespace

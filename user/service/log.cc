@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <csignal>
 #include <mutex>
 #include <utility>
 
@@ -82,6 +83,7 @@ class LogSink : public spdlog::sinks::base_sink<std::mutex> {
 };
 
 Log::Log(LogFormat format) : sink_(std::make_shared<LogSink>(format)) {
+  std::signal(SIGPIPE, SIG_IGN);  // who reads it may leave
   spdlog::set_default_logger(std::make_shared<spdlog::logger>("packet-headers", sink_));
 }
 

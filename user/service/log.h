@@ -15,6 +15,7 @@ class LogSink;
 // spdlog's default logger from its making on. Any thread, also while others log.
 class Log {
  public:
+  // SIGPIPE is ignored from then on.
   explicit Log(LogFormat format);
 
   // Shows a line below all others where stderr is a terminal, in the place of the one before.

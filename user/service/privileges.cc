@@ -116,7 +116,10 @@ absl::Status KeepNoCapabilities() {
 }
 
 absl::Status DataDirectoryError(const absl::Status& status) {
-  if (!absl::IsPermissionDenied(status)) return status;
+  if (!absl::IsPermissionDenied(status)) {
+    return absl::Status(status.code(),
+                        absl::StrCat(status.message(), " (-datadir sets where it is)"));
+  }
   return absl::PermissionDeniedError(
       absl::StrCat(status.message(), " (files are written as user ", UserName(),
                    " without capabilities: chown the data directory to that user, or name another "

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+#include "user/base/screen.h"
 
 namespace packet_headers {
 namespace {
@@ -14,7 +15,7 @@ constexpr absl::string_view kEraseLine = "\r\x1b[K";
 }  // namespace
 
 // The group is what it will be: a shell sets it before it starts a program.
-StatusLine::StatusLine(int fd) : fd_(fd), group_(getpgrp()), is_terminal_(isatty(fd) == 1) {}
+StatusLine::StatusLine(int fd) : fd_(fd), group_(getpgrp()), is_terminal_(IsScreen(fd)) {}
 
 void StatusLine::Draw(absl::string_view text) const {
   const pid_t foreground = tcgetpgrp(fd_);  // negative: the terminal is not the one of our session
@@ -26,7 +27,9 @@ void StatusLine::Draw(absl::string_view text) const {
 void StatusLine::Show(absl::string_view text) {
   if (!is_terminal_) return;
   is_drawn_ = true;
-  Draw(absl::StrCat(kEraseLine, text));
+  // What goes on in the next line would stay there.
+  const size_t columns = SizeOfScreen(fd_).ws_col;
+  Draw(absl::StrCat(kEraseLine, columns == 0 ? text : text.substr(0, columns - 1)));
 }
 
 void StatusLine::Clear() {

@@ -9,8 +9,9 @@
 
 namespace packet_headers {
 
-// One thread. Does nothing where `fd`, which is not its own, is no terminal, and while the terminal
-// takes nothing (Ctrl-S) or another job has it: it neither waits nor gets the process stopped.
+// One thread. Does nothing where `fd`, which is not its own, is no terminal or a dumb one, and
+// while it takes nothing (Ctrl-S) or another job has it: it neither waits nor gets the process
+// stopped.
 class StatusLine {
  public:
   explicit StatusLine(int fd);
@@ -20,7 +21,7 @@ class StatusLine {
 
   bool is_terminal() const { return is_terminal_; }
 
-  // Draws it in the place of the one before.
+  // Draws it in the place of the one before, as much as there is room for.
   void Show(absl::string_view text);
 
   // Takes it away, before something else is written.

@@ -11,7 +11,6 @@
 namespace packet_headers {
 
 absl::StatusOr<UniqueFd> CatchStopSignals() {
-  signal(SIGPIPE, SIG_IGN);
   sigset_t stop;
   sigemptyset(&stop);
   sigaddset(&stop, SIGTERM);

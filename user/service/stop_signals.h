@@ -8,8 +8,8 @@
 
 namespace packet_headers {
 
-// Turns SIGTERM, SIGINT and SIGHUP into a descriptor that becomes readable, and ignores SIGPIPE. To
-// be called before there are other threads, which inherit it.
+// Turns SIGTERM, SIGINT and SIGHUP into a descriptor that becomes readable. To be called before
+// there are other threads, which inherit it.
 absl::StatusOr<UniqueFd> CatchStopSignals();
 
 // Takes the signal that made the descriptor readable and returns its number.

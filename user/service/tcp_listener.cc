@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "user/service/host_and_port.h"
+#include "user/config/host_and_port.h"
 
 namespace packet_headers {
 namespace {
