@@ -69,7 +69,7 @@ class Xdp(HooksTest):
         with self.host.entered():
             status, text = get(("127.0.0.1", METRICS_PORT), b"/readyz")
         self.assertEqual(status, 200)
-        self.assertRegex(text, r"^capturing on \d interface\(s\), not on \d more$")
+        self.assertRegex(text, r"^capturing on \d interface\(s\), not on 2 more$")
         self.host.ip("link", "del", "host1")
         wait_until(lambda: daemon.metric("interface_not_captured", interface="host1") == 0,
                    lambda: daemon.log, AGAIN_SECONDS)

@@ -46,6 +46,18 @@ class ComingAndGoing(CaptureTest):
             judge.assert_flows(self, {uuid: pcap.read(path)}, captured, owners)
         self.assertEqual(len(self.finish(daemon)), 2)
 
+    def test_a_named_one_is_gone(self):
+        """The metric tells as long as it is."""
+        self.host.link_to(self.peer, "extra0", "extra1", [], [])
+        daemon = self.start_daemon("-interface=extra0")
+        self.assertEqual(daemon.metric("interface_not_captured"), 0)
+        self.host.ip("link", "del", "extra0")
+        wait_until(lambda: daemon.metric("interface_not_captured", interface="extra0") == 1,
+                   lambda: daemon.log)
+        self.host.link_to(self.peer, "extra0", "extra1", [], [])
+        wait_until(lambda: daemon.metric("interface_not_captured") == 0, lambda: daemon.log)
+        self.finish(daemon)
+
     def test_every_interface_that_is_up(self):
         """Without -interface: host0 and lo, each named in the log; -interface takes a list."""
         daemon = self.start_daemon(interface=None)

@@ -114,7 +114,7 @@ TEST_CASE("Where nobody is local both ends are hidden", "[anonymize]") {
 }
 
 TEST_CASE("Where both ends are local nothing is hidden", "[anonymize]") {
-  CHECK(Anonymizer().DisguiseOf(FlowKey(kLocal4, 1, kRemote4, 2), false, false) == nullptr);
+  CHECK(Anonymizer().DisguiseOf(FlowKey(kLocal4, 1, kRemote4, 2), false, false) == std::nullopt);
 }
 
 TEST_CASE("What stands for an address tells no IPv4 address in it", "[anonymize]") {

@@ -374,6 +374,21 @@ TEST_CASE("A file says how its flow ended", "[flow]") {
   CHECK(flows.FileOf(7).end == end);
 }
 
+TEST_CASE("A closed tuple is remembered as long as TIME-WAIT, however late its timer was set",
+          "[flow]") {
+  FlowFixture flows;
+  flows.Accept(7);
+  flows.Close(7);
+  flows.Wait(kLingerNs + kSecond);
+  REQUIRE(flows.stats().ended == 1);
+  // Timers were not looked at before it came, for half of what they can tell apart.
+  flows.In({.flags = kFin, .seq = 102, .ack = 903, .at_ns = flows.now_ns() + 30 * kSecond});
+  flows.Wait(kTimeWaitNs - kSecond);
+  CHECK(flows.stats().ended == 1);
+  flows.Wait(2 * kSecond);
+  CHECK(flows.stats().ended == 0);
+}
+
 TEST_CASE("At the end of the program what has an owner is saved", "[flow]") {
   FlowFixture flows;
   flows.Accept(1, {.remote_port = 1});

@@ -114,7 +114,7 @@ TEST_CASE("An address behind a tag that was put back is hidden", "[encoder]") {
   const auto disguise = Anonymizer().DisguiseOf(packet.key(PH_EGRESS), false, true);
   const ph_header_record about = {.vlan_tci = 1, .vlan_proto_be = htons(0x8100)};
   const PcapRecord record =
-      Encode(RecordEncoder(kAll), RecordOf(packet, PH_EGRESS, about), 1, disguise.get());
+      Encode(RecordEncoder(kAll), RecordOf(packet, PH_EGRESS, about), 1, &*disguise);
   REQUIRE(record.bytes.size() == 58);
   CHECK(Bytes(record.bytes.begin() + 30, record.bytes.begin() + 38) ==
         Bytes{192, 0, 2, 1, 198, 51, 100, 0});

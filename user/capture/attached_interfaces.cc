@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/escaping.h"
 #include "spdlog/spdlog.h"
 
@@ -41,7 +42,7 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
     if (!stays || !IsAttached(interface)) vanished.push_back(ifindex);
   }
   for (const uint32_t ifindex : vanished) LetGo(ifindex);
-  absl::erase_if(failed_, [&](const auto& failed) { return !contains(selected, failed.first); });
+  absl::erase_if(failed_, [&](uint32_t ifindex) { return !contains(selected, ifindex); });
 
   absl::Status status;
   for (const NetworkInterface& interface : selected) {
@@ -53,7 +54,7 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
       const bool lacks_rights = absl::IsPermissionDenied(attachment.status());
       if (status.ok() || lacks_rights) status = attachment.status();
       if (lacks_rights && has_more_rights) continue;
-      if (failed_.insert_or_assign(interface.ifindex, name).second) {
+      if (failed_.insert(interface.ifindex).second) {
         spdlog::warn("not capturing on {}, trying again: {}", name,
                      std::string(attachment.status().message()));
       }
@@ -65,7 +66,23 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
     interfaces_.emplace(interface.ifindex, Interface{std::move(name), *std::move(attachment),
                                                      ReopenBooks(interface.ifindex)});
   }
+  NoteNotCaptured(all, selected);
   return status;
+}
+
+void AttachedInterfaces::NoteNotCaptured(const std::vector<NetworkInterface>& all,
+                                         const std::vector<NetworkInterface>& selected) {
+  not_captured_.clear();
+  for (const std::string& name : names_) {
+    const bool is_there =
+        absl::c_any_of(all, [&](const auto& other) { return other.name == name; });
+    if (!is_there) not_captured_.push_back(absl::CHexEscape(name));
+  }
+  for (const NetworkInterface& interface : selected) {
+    const auto attached = interfaces_.find(interface.ifindex);
+    if (attached != interfaces_.end() && !attached->second.is_taken) continue;
+    not_captured_.push_back(absl::CHexEscape(interface.name));
+  }
 }
 
 bool AttachedInterfaces::IsAttached(Interface& interface) {
@@ -137,12 +154,7 @@ void AttachedInterfaces::DetachAll() {
 
 std::vector<std::string> AttachedInterfaces::NotCaptured() const {
   const std::scoped_lock lock(mutex_);
-  std::vector<std::string> names;
-  for (const auto& [ifindex, name] : failed_) names.push_back(name);
-  for (const auto& [ifindex, interface] : interfaces_) {
-    if (interface.is_taken) names.push_back(interface.name);
-  }
-  return names;
+  return not_captured_;
 }
 
 std::vector<AttachedInterfaces::Status> AttachedInterfaces::Attached() const {

@@ -12,6 +12,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "user/capture/capture_engine.h"
 #include "user/capture/network_interface.h"
@@ -50,8 +51,9 @@ class AttachedInterfaces {
   // Any thread.
   std::vector<Status> Attached() const;
 
-  // The names of those that are to be captured and are not: attaching fails, or another process of
-  // ours took the place. Any thread.
+  // Those that were to be captured at the last Update() and were not, named as in Status: attaching
+  // failed, another process of ours took the place, or -interface names one that is gone. Any
+  // thread.
   std::vector<std::string> NotCaptured() const;
 
   // Of one interface, until it is gone. Any thread.
@@ -72,6 +74,8 @@ class AttachedInterfaces {
   // Whether the attachment is still there. Tells if somebody else took its place.
   static bool IsAttached(Interface& interface);
   void LetGo(uint32_t ifindex);
+  void NoteNotCaptured(const std::vector<NetworkInterface>& all,
+                       const std::vector<NetworkInterface>& selected);
   // Takes over the kernel's counters of an interface at which no program is attached any more.
   void CloseBooks(uint32_t ifindex, const CountersByDirection& earlier);
   // The counters of an interface that was let go and comes back.
@@ -81,7 +85,8 @@ class AttachedInterfaces {
   const std::vector<std::string> names_;
   mutable std::mutex mutex_;                         // guards what follows
   absl::btree_map<uint32_t, Interface> interfaces_;  // by ifindex
-  absl::btree_map<uint32_t, std::string> failed_;    // names by ifindex, complained about
+  absl::flat_hash_set<uint32_t> failed_;             // ifindexes, complained about
+  std::vector<std::string> not_captured_;
   // The kernel's counters of those let go. An interface may come back under its ifindex, and
   // packets of before be counted in user space until then; so the last of them are told apart.
   absl::flat_hash_map<uint32_t, CountersByDirection> closed_;

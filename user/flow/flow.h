@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/time/civil_time.h"
@@ -85,9 +86,9 @@ struct FlowEntry : TimerNode, AgeNode {
 
 struct Flow;
 
-// What few flows have.
+// What most flows have only where addresses are hidden.
 struct FlowExtras {
-  std::unique_ptr<const Disguise> disguise;
+  std::optional<Disguise> disguise;
   // Of a capturing flow: a SYN that is either a new connection on the tuple or, from whoever
   // guessed the tuple, nothing (RFC 5961, 4.2). What the other side says next tells.
   std::unique_ptr<Flow> successor;
@@ -108,7 +109,9 @@ struct Flow : FlowEntry {
   const ph_flow_key& shown_key() const { return disguise() == nullptr ? key : disguise()->key; }
 
   // Null: nothing of it is hidden.
-  const Disguise* disguise() const { return extras == nullptr ? nullptr : extras->disguise.get(); }
+  const Disguise* disguise() const {
+    return extras == nullptr || !extras->disguise ? nullptr : &*extras->disguise;
+  }
   // Null: none.
   Flow* successor() const { return extras == nullptr ? nullptr : extras->successor.get(); }
 
@@ -117,13 +120,21 @@ struct Flow : FlowEntry {
     return *extras;
   }
 
+  // Null: none.
+  std::unique_ptr<Flow> TakeSuccessor() {
+    if (successor() == nullptr) return nullptr;
+    std::unique_ptr<Flow> taken = std::move(extras->successor);
+    if (!extras->disguise) extras = nullptr;
+    return taken;
+  }
+
   bool fin[PH_DIRECTIONS] = {};
   bool reset = false;
   bool reset_by_host = false;  // by the owning socket
   bool foreign = false;        // the host sent of it what no local socket had made
-  uint64_t id = 0;       // of a capturing flow: higher than those of the shard that began before
-  int64_t first_ns = 0;  // monotonic time of the first packet
-  int64_t last_ns = 0;   // and of the latest
+  uint64_t id = 0;             // of a capturing flow: higher than those of the shard before it
+  int64_t first_ns = 0;        // monotonic time of the first packet
+  int64_t last_ns = 0;         // and of the latest
   int64_t first_wall_ns = 0;
   // From CLOCK_BOOTTIME to wall time; fixed, so a stepped clock moves no packet.
   int64_t wall_offset_ns = 0;

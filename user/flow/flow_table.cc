@@ -66,8 +66,7 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
                      KernelFlows& kernel, std::function<void(FileJob)> submit)
     : options_(options),
       rules_(options_),
-      flow_bytes_(sizeof(Flow) +
-                  (options.anonymizer == nullptr ? 0 : sizeof(FlowExtras) + sizeof(Disguise))),
+      flow_bytes_(sizeof(Flow) + (options.anonymizer == nullptr ? 0 : sizeof(FlowExtras))),
       most_waiting_bytes_(options.stream ? kStreamBytes : kLargeJobBytes),
       budget_(budget),
       limit_(limit),
@@ -294,25 +293,26 @@ void FlowTable::OnNewSyn(Flow& flow, const Packet& packet) {
   if (flow.successor() == nullptr ||
       !flow.successor()->syns.Include(packet.direction(), packet.seq)) {
     MergeSuccessor(flow);
-    flow.MutableExtras().successor = NewFlow(packet);
-    if (flow.successor() == nullptr) {
+    std::unique_ptr<Flow> successor = NewFlow(packet);
+    if (successor == nullptr) {
       books_.Count(packet.record->ifindex, packet.direction(), PH_MEMORY_LIMIT);
       return;
     }
     // Its record may become one of the flow's.
-    flow.successor()->wall_offset_ns = flow.wall_offset_ns;
-    flow.successor()->link_type = flow.link_type;
+    successor->wall_offset_ns = flow.wall_offset_ns;
+    successor->link_type = flow.link_type;
+    flow.MutableExtras().successor = std::move(successor);
   }
   if (Append(*flow.successor(), packet) == Kept::kYes || !flow.successor()->packets.empty()) return;
-  flow.extras->successor = nullptr;
+  flow.TakeSuccessor();
   budget_.Release(flow_bytes_);
 }
 
 // The tuple of a capturing flow is answered on by a socket that is not the flow's.
 void FlowTable::OnOtherSocket(Flow& flow, const Packet& packet) {
-  const bool has_answer = packet.IsSynAck() || options_.ownership != Ownership::kSocket;
-  std::unique_ptr<Flow> successor;
-  if (has_answer && flow.successor() != nullptr) successor = std::move(flow.extras->successor);
+  std::unique_ptr<Flow> successor = packet.IsSynAck() || options_.ownership != Ownership::kSocket
+                                        ? flow.TakeSuccessor()
+                                        : nullptr;
   Finish(flow, FlowEnd::kReused, Afterwards::kForget);
   if (successor != nullptr) InsertEmbryonic(std::move(successor));
   Dispatch(packet);
@@ -343,9 +343,9 @@ std::unique_ptr<Flow> FlowTable::NewFlow(const Packet& packet) {
   flow->wall_offset_ns = wall_offset_ns_ - suspended_ns_;
   flow->link_type = LinkTypeOf(*packet.record);
   if (options_.anonymizer != nullptr) {
-    auto disguise = options_.anonymizer->DisguiseOf(packet.key, !IsLocal(packet.key.local_addr),
-                                                    !IsLocal(packet.key.remote_addr));
-    if (disguise != nullptr) flow->MutableExtras().disguise = std::move(disguise);
+    const std::optional<Disguise> disguise = options_.anonymizer->DisguiseOf(
+        packet.key, !IsLocal(packet.key.local_addr), !IsLocal(packet.key.remote_addr));
+    if (disguise) flow->MutableExtras().disguise = disguise;
   }
   return flow;
 }
@@ -465,11 +465,11 @@ FlowTable::Kept FlowTable::Append(Flow& flow, const Packet& packet) {
 
 // The SYN was of no new connection: on the wire it belongs to this one.
 void FlowTable::MergeSuccessor(Flow& flow) {
-  if (flow.successor() == nullptr) return;
-  flow.records.Splice(std::move(flow.successor()->records));
-  flow.packets.Add(flow.successor()->packets);
-  flow.wire_bytes += flow.successor()->wire_bytes;
-  flow.extras->successor = nullptr;
+  const std::unique_ptr<Flow> successor = flow.TakeSuccessor();
+  if (successor == nullptr) return;
+  flow.records.Splice(std::move(successor->records));
+  flow.packets.Add(successor->packets);
+  flow.wire_bytes += successor->wire_bytes;
   budget_.Release(flow_bytes_);
 }
 

@@ -14,9 +14,9 @@ namespace packet_headers {
 
 class TimerNode : public ListNode {};
 
-// Timers fire never before their deadline and at most one tick after it. One that is beyond the
-// wheel's span fires at its end instead, to be set again by who knows the deadline: the wheel keeps
-// none. One thread; time is monotonic.
+// Timers fire at most one tick after their deadline, and not before it, with one exception: what
+// lies more than the wheel's span behind the time of the last Advance() may fire early. The wheel
+// keeps no deadlines: who does looks, and sets it again. One thread; time is monotonic.
 class TimerWheel {
  public:
   static constexpr int kTickBits = 26;    // 67 ms

@@ -58,12 +58,12 @@ void Anonymizer::Replace(uint8_t* address) const {
   }
 }
 
-std::unique_ptr<const Disguise> Anonymizer::DisguiseOf(const ph_flow_key& key, bool hides_local,
-                                                       bool hides_remote) const {
-  if (!hides_local && !hides_remote) return nullptr;
-  auto disguise = std::make_unique<Disguise>(Disguise{key, hides_local, hides_remote});
-  if (hides_local) Replace(disguise->key.local_addr);
-  if (hides_remote) Replace(disguise->key.remote_addr);
+std::optional<Disguise> Anonymizer::DisguiseOf(const ph_flow_key& key, bool hides_local,
+                                               bool hides_remote) const {
+  if (!hides_local && !hides_remote) return std::nullopt;
+  Disguise disguise = {key, hides_local, hides_remote};
+  if (hides_local) Replace(disguise.key.local_addr);
+  if (hides_remote) Replace(disguise.key.remote_addr);
   return disguise;
 }
 

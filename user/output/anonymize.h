@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "packet_headers/flow_key.h"
@@ -34,9 +35,9 @@ class Anonymizer {
   // The 16 bytes of an address as in ph_flow_key.
   void Replace(uint8_t* address) const;
 
-  // Null if neither end is to be hidden.
-  std::unique_ptr<const Disguise> DisguiseOf(const ph_flow_key& key, bool hides_local,
-                                             bool hides_remote) const;
+  // None if neither end is to be hidden.
+  std::optional<Disguise> DisguiseOf(const ph_flow_key& key, bool hides_local,
+                                     bool hides_remote) const;
 
  private:
   const std::unique_ptr<const CryptoPan> crypto_pan_;  // null: netblocks

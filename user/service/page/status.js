@@ -110,7 +110,7 @@ function draw(id, label, points, losses = []) {
   if (peak(losses) > 0) drawn.push(shape("path", "loss", {d: along(losses).join("")}));
   svg.replaceChildren(...drawn);
   const [digits, prefix] = scaled(top);
-  setText(`${id}-top`, `${Number(digits)}\u2009${prefix}`);
+  setText(`${id}-top`, `${Number(digits)}\u2009${prefix}`.trim());
   svg.setAttribute("aria-label", `${label}: now ${rate(latest(points))}, peak ` +
     `${rate(peak(points))} in the last two minutes`);
 }
