@@ -489,7 +489,7 @@ bool Daemon::Finish() {
   interfaces_.DetachAll();
   publisher_->StopRetryingSoon();
   heartbeat_.Rest();
-  spdlog::info("saving {} flows; Ctrl-C exits without the rest",
+  spdlog::info("saving {} flows; SIGINT exits without the rest",
                static_cast<int64_t>(SumOf(shards_, &FlowStats::capturing)));
   for (const auto& shard : shards_) shard->BeginToFinish();
   for (const auto& shard : shards_) shard->Finish();
