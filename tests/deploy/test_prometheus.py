@@ -281,7 +281,7 @@ class Faults(HealthTest):
         self.end("PacketHeadersThreadHung")
 
         self.peer.ip("link", "del", "peer0")
-        self.expect("PacketHeadersNotAttached")
+        self.expect("PacketHeadersInterfaceNotCaptured", "PacketHeadersNotAttached")
 
         self.daemon.send_signal(signal.SIGSTOP)
         # What it last said of itself is forgotten, but for what was counted in the last minutes.
