@@ -29,6 +29,8 @@ enum class FlowState : uint8_t {
 
 // The SYNs of a connection, by the direction they went.
 struct Syns {
+  bool AnySeen() const { return seen[PH_INGRESS] || seen[PH_EGRESS]; }
+
   // Whether a SYN with this number was seen already.
   bool Include(int direction, uint32_t number) const {
     return seen[direction] && number == seq[direction];

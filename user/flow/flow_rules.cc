@@ -49,13 +49,12 @@ int64_t FlowRules::DeadlineOf(const Flow& flow) const {
     return std::max(idle, flow.first_ns + options_.uuid_wait_ns);
   }
   // A handshake may be slow; what began in the middle is named by the host's next packet.
-  const bool is_attempt = flow.syns.seen[PH_INGRESS] || flow.syns.seen[PH_EGRESS];
-  return is_attempt ? idle : std::min(idle, flow.first_ns + options_.uuid_wait_ns);
+  return flow.syns.AnySeen() ? idle : std::min(idle, flow.first_ns + options_.uuid_wait_ns);
 }
 
 ph_counter FlowRules::ReasonToDrop(const Flow& flow) const {
-  const bool is_attempt = knows_sockets() ? flow.syns.seen[PH_INGRESS] && !flow.foreign
-                                          : flow.syns.seen[PH_INGRESS] || flow.syns.seen[PH_EGRESS];
+  const bool is_attempt =
+      knows_sockets() ? flow.syns.seen[PH_INGRESS] && !flow.foreign : flow.syns.AnySeen();
   return is_attempt ? PH_INCOMPLETE_HANDSHAKE : UnownedReason();
 }
 
