@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -21,6 +22,7 @@
 #include "user/capture/capture_file.h"
 #include "user/capture/frame_record.h"
 #include "user/flow/flow_table.h"
+#include "user/flow/timer_wheel.h"
 #include "user/flow/trace_clock.h"
 #include "user/flow_options.h"
 #include "user/identity/announcer.h"
@@ -42,6 +44,9 @@ constexpr int kExitSignal = 128;
 
 // Packets between two looks at what is not a packet.
 constexpr uint64_t kPacketsPerRound = 1024;
+
+// Packets that go to the flow table at once, which then fetches their flows from memory together.
+constexpr size_t kMostInBatch = 32;
 
 // Files on their way to the disk; beyond them the reading waits.
 constexpr int64_t kMostJobs = 4096;
@@ -128,7 +133,8 @@ class Splitter {
                      table_.OnAnnouncement(std::move(keyed));
                      return true;
                    }),
-        progress_(STDERR_FILENO, TotalBytes(config.read_files), MonotonicNow()) {
+        progress_(STDERR_FILENO, TotalBytes(config.read_files), MonotonicNow()),
+        records_(kMostInBatch, FrameRecord(hash_seed_)) {
     publisher_.StopRetrying();  // one can do it again
   }
 
@@ -138,6 +144,10 @@ class Splitter {
   // Whether the file could be read to its end.
   bool Read(const std::string& path);
   void OnFrame(const CapturedFrame& captured);
+  // Brings the table to the time of a packet, where more than the packet comes of it.
+  void AdvanceTo(int64_t wall_ns);
+  // Gives the table the packets that wait for it. Nothing but packets has come to it meanwhile.
+  void FeedBatch();
   // What is not done for each packet.
   void Round(int64_t file_bytes_read);
   void Announce(int64_t until_ns);
@@ -160,7 +170,9 @@ class Splitter {
   UuidPrefix unused_prefix_{""};
   Announcer announcer_;
   Progress progress_;
-  FrameRecord record_{hash_seed_};
+  std::vector<FrameRecord> records_;  // of the batch, reused
+  std::array<RecordBytes, kMostInBatch> batch_;
+  size_t in_batch_ = 0;
   TraceClock clock_;
   size_t announced_ = 0;
   uint64_t packets_ = 0;
@@ -178,6 +190,7 @@ int Splitter::Run() {
     if (stop_signal != 0) break;
   }
   progress_.Clear();
+  FeedBatch();
   if (announced_ < announcements_.size()) Announce(announcements_.back().time_ns);
   table_.FinishAll();
   AwaitJobs(0);
@@ -227,17 +240,35 @@ bool Splitter::Read(const std::string& path) {
 
 void Splitter::OnFrame(const CapturedFrame& captured) {
   const int64_t time_ns = clock_.TimeOf(captured.time_ns);
-  Announce(captured.time_ns);
-  table_.set_wall_offset_ns(clock_.wall_offset_ns());
-  table_.Advance(clock_.latest_ns());
+  AdvanceTo(captured.time_ns);
   books_.Count(kIfindex, PH_INGRESS, PH_SEEN);
-  const ph_counter counter = record_.ReadEitherWay(captured.frame);
+  FrameRecord& record = records_[in_batch_];
+  const ph_counter counter = record.ReadEitherWay(captured.frame);
   books_.Count(kIfindex, PH_INGRESS, counter);
   if (counter != PH_CAPTURED) return;
-  record_.record().time_ns = static_cast<uint64_t>(time_ns);
-  record_.record().ifindex = kIfindex;
-  const RecordBytes bytes = {record_.data(), record_.size()};
-  table_.OnRecords({&bytes, 1});
+  record.record().time_ns = static_cast<uint64_t>(time_ns);
+  record.record().ifindex = kIfindex;
+  batch_[in_batch_++] = {record.data(), record.size()};
+  if (in_batch_ == kMostInBatch) FeedBatch();
+}
+
+void Splitter::AdvanceTo(int64_t wall_ns) {
+  const bool is_announcement_due =
+      announced_ < announcements_.size() && announcements_[announced_].time_ns <= wall_ns;
+  const bool is_timer_due =
+      TimerWheel::TickOf(clock_.latest_ns()) != TimerWheel::TickOf(table_.latest_ns());
+  const bool is_clock_set = clock_.wall_offset_ns() != table_.wall_offset_ns();
+  if (!is_announcement_due && !is_timer_due && !is_clock_set) return;
+  FeedBatch();
+  Announce(wall_ns);
+  table_.set_wall_offset_ns(clock_.wall_offset_ns());
+  table_.Advance(clock_.latest_ns());
+}
+
+void Splitter::FeedBatch() {
+  if (in_batch_ == 0) return;
+  table_.OnRecords(absl::MakeConstSpan(batch_.data(), std::exchange(in_batch_, 0)));
+  table_.Advance(table_.latest_ns());  // to the time that it is at, for its statistics
 }
 
 void Splitter::Announce(int64_t until_ns) {
@@ -250,6 +281,7 @@ void Splitter::Announce(int64_t until_ns) {
 }
 
 void Splitter::Round(int64_t file_bytes_read) {
+  FeedBatch();
   TakeJobs();
   AwaitJobs(kMostJobs);
   const int64_t buffered = stats_.mapped_bytes - stats_.idle_bytes;

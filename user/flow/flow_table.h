@@ -114,6 +114,7 @@ class FlowTable {
 
   // What must be added to monotonic time to get wall time; for flows that begin from now on.
   void set_wall_offset_ns(int64_t offset_ns) { wall_offset_ns_ = offset_ns; }
+  int64_t wall_offset_ns() const { return wall_offset_ns_; }
 
   // How long the host was suspended, while monotonic time stood still: for packets that come from
   // now on. Within what readings of clocks differ by it stays as it is.

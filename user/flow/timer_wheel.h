@@ -22,11 +22,14 @@ class TimerWheel {
   static constexpr int kTickBits = 26;    // 67 ms
   static constexpr size_t kSlots = 1024;  // 69 s
 
-  explicit TimerWheel(int64_t now_ns) : tick_(now_ns >> kTickBits) {}
+  // Between two times of one tick no timer fires.
+  static constexpr int64_t TickOf(int64_t time_ns) { return time_ns >> kTickBits; }
+
+  explicit TimerWheel(int64_t now_ns) : tick_(TickOf(now_ns)) {}
 
   // Sets or moves the timer.
   void Schedule(TimerNode& node, int64_t deadline_ns) {
-    const int64_t due = (deadline_ns >> kTickBits) + 1;
+    const int64_t due = TickOf(deadline_ns) + 1;
     const int64_t slot = std::clamp<int64_t>(due, tick_ + 1, tick_ + kSlots - 1);
     slots_[slot % kSlots].PushBack(node);
   }
@@ -34,7 +37,7 @@ class TimerWheel {
   // Calls `expire` for each timer that fires; it may set, unset and destroy timers.
   template <typename Expire>
   void Advance(int64_t now_ns, Expire expire) {
-    const int64_t now_tick = now_ns >> kTickBits;
+    const int64_t now_tick = TickOf(now_ns);
     // A jump beyond the span visits each slot once.
     tick_ = std::max<int64_t>(tick_, now_tick - static_cast<int64_t>(kSlots));
     while (tick_ < now_tick) {
