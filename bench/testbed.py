@@ -99,8 +99,11 @@ class Testbed(harness.CaptureTest):
         """Starts one of CAPTURES by its name; it is capturing when this returns."""
         return CAPTURES[name](self, *flags)
 
-    def iperf(self, seconds, streams=1):
-        """TCP from the peer to the host; returns bits a second, as received."""
+    def iperf(self, seconds, streams=1, under=()):
+        """
+        TCP from the peer to the host; returns bits a second, as received. `under` is a command that
+        runs the client.
+        """
         require("iperf3")
         server = self.host.popen("iperf3", "-s", "-1", "--forceflush", stdout=subprocess.PIPE,
                                  text=True)
@@ -109,8 +112,8 @@ class Testbed(harness.CaptureTest):
         for line in server.stdout:
             if "listening" in line:
                 break
-        told = json.loads(self.peer.run("iperf3", "-c", HOST4, "-t", str(seconds), "-P",
-                                        str(streams), "-J"))
+        told = json.loads(self.peer.run(*under, "iperf3", "-c", HOST4, "-t", str(seconds),
+                                        "-P", str(streams), "-J"))
         server.communicate(timeout=30)
         return told["end"]["sum_received"]["bits_per_second"]
 
@@ -178,10 +181,14 @@ class Ours:
         self._bed = bed
         self._received, _ = bed.packets()
         self.daemon = Daemon(bed, bed.host, *flags)
-        self._begin = cpu_clock(self.daemon.pid)
+        self._begin = cpu_clock(self.pid)
+
+    @property
+    def pid(self):
+        return self.daemon.pid
 
     def cpu_s(self):
-        return cpu_clock(self.daemon.pid) - self._begin
+        return cpu_clock(self.pid) - self._begin
 
     def stop(self, injected=0):
         """
@@ -190,7 +197,7 @@ class Ours:
         """
         received = self._bed.packets()[0] - self._received + injected
         self.daemon.send_signal(signal.SIGTERM)
-        spent = cpu_at_exit(self.daemon.pid, 120) - self._begin
+        spent = cpu_at_exit(self.pid, 120) - self._begin
         self._bed.assertEqual(self.daemon.wait_for_exit(1), 0, self.daemon.log)
         self._bed.assert_books_close(self.daemon)
         books = self.daemon.books()
@@ -216,7 +223,11 @@ class _Peer:
                                        stdout=subprocess.DEVNULL, stderr=self._log)
         bed.addCleanup(end_process, self._process)
         wait_until(lambda: self._READY in self._told(), lambda: f"{command[0]}: {self._told()}")
-        self._begin = cpu_clock(self._process.pid)
+        self._begin = cpu_clock(self.pid)
+
+    @property
+    def pid(self):
+        return self._process.pid
 
     def _told(self):
         size = os.fstat(self._log.fileno()).st_size
@@ -229,11 +240,11 @@ class _Peer:
         """
         packets = sum(self._bed.packets()) - sum(self._before) + injected
         spent = -1.0
-        while cpu_clock(self._process.pid) - spent > 0.001:
-            spent = cpu_clock(self._process.pid)
+        while cpu_clock(self.pid) - spent > 0.001:
+            spent = cpu_clock(self.pid)
             time.sleep(IDLE_S)
         self._process.send_signal(signal.SIGINT)
-        spent = cpu_at_exit(self._process.pid, 60) - self._begin
+        spent = cpu_at_exit(self.pid, 60) - self._begin
         self._process.wait()
         saved = int(re.search(self._SAVED, self._told())[1])
         os.unlink(self.path)

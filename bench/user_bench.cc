@@ -20,11 +20,13 @@
 #include <functional>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "packet_headers/flow_key.h"
 #include "packet_headers/header_record.h"
@@ -35,6 +37,8 @@
 #include "user/flow_options.h"
 #include "user/output/compressor.h"
 #include "user/output/data_directory.h"
+#include "user/output/flow_summary.h"
+#include "user/output/pcap.h"
 #include "user/output/publisher.h"
 #include "user/output/record_encoder.h"
 
@@ -330,6 +334,45 @@ void Encode(benchmark::State& state) {
   });
 }
 BENCHMARK(Encode);
+
+// What the publisher does with the records of a large flow before it writes them: whole ones, in
+// order. The key is that of their flow.
+void OnPiece(benchmark::State& state,
+             absl::FunctionRef<size_t(std::string& piece, const ph_flow_key& key)> use) {
+  constexpr size_t kPieceBytes = 512 * 1024;
+  Records stream;
+  FillStream(stream, 1, kRoundRobin);
+  RecordEncoder encoder(static_cast<uint32_t>(Config().max_header_size));
+  std::string piece;
+  ph_flow_key key = {};
+  stream.Drain(kPieceBytes / kPcapBytes, [&](absl::Span<const RecordBytes> some) {
+    for (const RecordBytes& bytes : some) {
+      const std::optional<packet_headers::Packet> packet = DecodeRecord(bytes.data, bytes.size);
+      key = packet->key;
+      const absl::string_view encoded = encoder.Encode(*packet->record, packet->time_ns(), nullptr);
+      piece.append(encoded.data(), encoded.size());
+    }
+  });
+  for (auto _ : state) benchmark::DoNotOptimize(use(piece, key));
+  state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * (piece.size() / kPcapBytes)));
+}
+
+void Order(benchmark::State& state) {
+  OnPiece(state, [](std::string& piece, const ph_flow_key&) {
+    int64_t last_time_ns = 0;
+    return OrderPcapRecords(absl::MakeSpan(piece), 0, &last_time_ns).bytes;
+  });
+}
+BENCHMARK(Order);
+
+void Summarize(benchmark::State& state) {
+  OnPiece(state, [](std::string& piece, const ph_flow_key& key) {
+    FlowSummary summary;
+    summary.Add(piece, LinkType::kEthernet, key);
+    return summary.sent(PH_EGRESS).wire_bytes;
+  });
+}
+BENCHMARK(Summarize);
 
 // Files of BENCH_HEADERS whose size is within these.
 std::vector<std::string> HeaderFiles(size_t at_least, size_t less_than) {
