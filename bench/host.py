@@ -1,19 +1,18 @@
-"""What a capture costs its host in all: its process, and its part of each packet's way."""
+"""What a capture costs its host by its process, and within its hooks or its packet socket."""
 
 import operator
 import os
 import re
-import subprocess
 from typing import NamedTuple
 
-from harness import ENVIRONMENT
-from row import figure, met
 from bulk import row
+from harness import run
+from row import figure, met
 from testbed import Testbed, alternate, contenders, require
 
 SAMPLES_A_SECOND = 1999  # of each processor
 
-# What runs within these is done for the capture, whoever's time it takes.
+# What runs within these is done for the capture, whichever process it interrupts.
 HOOKS = re.compile(r"^bpf_prog_[0-9a-f]+_ph_(tc|xdp)_")
 PACKET_SOCKET = re.compile(r"^(tpacket_rcv|packet_rcv|dev_queue_xmit_nit)$")
 # What interrupts a process is none of its own doing.
@@ -32,9 +31,7 @@ class Cost(NamedTuple):
 
 def stacks(path):
     """(Process id, functions from the innermost outwards) of each sample of a recording."""
-    told = subprocess.run(["perf", "script", "-i", path, "-F", "pid,ip,sym"], env=ENVIRONMENT,
-                          text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-    for sample in told.stdout.split("\n\n"):
+    for sample in run("perf", "script", "--no-inline", "-i", path, "-F", "pid,ip,sym").split("\n\n"):
         head, *frames = sample.strip().splitlines() or [""]
         if head:
             yield int(head), [frame.split(maxsplit=1)[-1] for frame in frames]
@@ -52,17 +49,18 @@ def samples_of(path, pid, of_kernel):
 
 
 def cost(name, seconds, streams):
-    """Of a transfer beside the capture of this name."""
+    """Of a transfer beside the capture of this name, for each packet that it saves."""
     with Testbed() as bed:
         capture = bed.capture(name)
         path = os.path.join(bed.folder, "perf.data")
-        before = sum(bed.packets())
-        bed.iperf(seconds, streams, under=("perf", "record", "-q", "-a", "-g", "-e", "cpu-clock",
-                                           "-F", str(SAMPLES_A_SECOND), "-o", path, "--"))
-        packets = sum(bed.packets()) - before
-        taken = samples_of(path, capture.pid, HOOKS if name == "ours" else PACKET_SOCKET)
-        capture.stop()
-        return Cost(*(samples * 1e6 / SAMPLES_A_SECOND / packets for samples in taken))
+        bed.iperf(seconds, streams, under=(
+            "perf", "record", "-q", "-a", "-g", "--no-buildid", "--no-buildid-cache",
+            "-e", "cpu-clock", "-F", str(SAMPLES_A_SECOND), "-o", path, "--"))
+        process, kernel = samples_of(path, capture.pid, HOOKS if name == "ours" else PACKET_SOCKET)
+        if kernel == 0:
+            raise RuntimeError(f"perf names nothing that the kernel did for {name}")
+        saved = capture.stop().saved
+        return Cost(*(samples * 1e6 / SAMPLES_A_SECOND / saved for samples in (process, kernel)))
 
 
 def host(quick):
@@ -78,14 +76,14 @@ def host(quick):
         runs = alternate(rounds, names, lambda name, n=streams: cost(name, seconds, n))
 
         def of(value):
-            return {name: figure([value(run) for run in those], "µs")
+            return {name: figure([value(one) for one in those], "µs")
                     for name, those in runs.items()}
 
         which = f"{streams} stream{'s' * (streams > 1)}: "
         rows += [
-            row(which + "CPU of the kernel's part a packet", how, of(lambda run: run.kernel)),
+            row(which + "CPU of the kernel's part a packet", how, of(lambda one: one.kernel)),
             row(which + "CPU of process and kernel's part a packet", how,
-                of(lambda run: run.whole), "≤ tcpdump",
+                of(lambda one: one.whole), "≤ tcpdump",
                 lambda ours, others: met(ours, operator.le, others.get("tcpdump")))]
     return rows
 

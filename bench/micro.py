@@ -4,6 +4,7 @@ A figure is the median of all rounds and the lowest and highest of them. quick=T
 seconds in all and only proves that it runs.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -13,12 +14,13 @@ import statistics
 import subprocess
 import tempfile
 import threading
+import types
 from pathlib import Path
 
 from faults import Ext4
 from harness import BINARY
 from row import Figure, Row, figure
-from testbed import Testbed, Unmeasurable
+from testbed import MEMORY, Unmeasurable, memory_folder, require
 
 BUILD = Path(BINARY).resolve().parent
 REPETITIONS = 5
@@ -120,7 +122,7 @@ def of(runs, counter, scale, unit):
 
 
 def user(quick):
-    runs = google("^(OnRecord|Decode|Encode|Order|Summarize)", quick)
+    runs = google("^(OnRecord|Decode|Encode|PutInOrder|SumUp)", quick)
     rates = {name: of(of_name, "items_per_second", 1e6, "M/s") for name, of_name in runs.items()}
     parts = {"decode alone": rates["Decode"], "encode alone": rates["Encode"]}
     how = "FlowTable::OnRecords, one core, 66-byte headers out of 32 MB in order; files not made"
@@ -135,7 +137,7 @@ def user(quick):
     rows.append(Row("records: encoded alone", "RecordEncoder, the same stream", rates["Encode"],
                     {"decode alone": rates["Decode"]}, "", None))
     rows.append(Row("records: summed up for the index", "half a megabyte of a flow, in order",
-                    rates["Summarize"], {"put in order": rates["Order"]}, "", None))
+                    rates["SumUp"], {"found in order": rates["PutInOrder"]}, "", None))
     return rows
 
 
@@ -237,12 +239,20 @@ def file_system(folder):
 
 def publish(quick):
     folder = os.environ.get("BENCH_DIRECTORY", str(BUILD / "bench"))
-    rows = publish_in(folder, f"{file_system(folder)} on a disk", quick)
+    return publish_in(folder, file_system(folder), quick)
+
+
+def publish_in_memory(quick):
+    """What is slow there is no disk."""
+    require("mkfs.ext4")
     if os.geteuid() != 0:
-        return rows
-    # What is slow there is the disk.
-    with Testbed() as bed:
-        return rows + publish_in(Ext4(bed, mib=2048).path, "ext4 in memory", quick)
+        raise Unmeasurable("only root mounts a file system")
+    if memory_folder() != MEMORY:
+        raise Unmeasurable(f"{MEMORY} has no room")
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY))
+        case = types.SimpleNamespace(folder=folder, addCleanup=stack.callback)
+        return publish_in(Ext4(case, mib=2048).path, "ext4 in memory", quick)
 
 
 def publish_in(folder, where, quick):
@@ -254,7 +264,7 @@ def publish_in(folder, where, quick):
         ours, bare = (of(runs[f"{kind}/{durability}/{files}"], "items_per_second", 1, "files/s")
                       for kind in ("Publish", "PublishBare"))
         rows.append(Row(f"publish: -durability={durability}, {where}",
-                        f"{files} flows of 12 packets that end together",
+                        f"{files} flows of 12 packets that end together, {where}",
                         ours, {"the same files in a plain loop, one sync at the end"
                                if durability == "sync" else "the same files in a plain loop": bare},
                         f"≥ {least} files/s", ours.median >= least))
@@ -288,5 +298,6 @@ MEASURES = {
     "user": user,
     "compress": compress,
     "publish": publish,
+    "publish_in_memory": publish_in_memory,
     "memory": memory,
 }

@@ -357,22 +357,22 @@ void OnPiece(benchmark::State& state,
   state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * (piece.size() / kPcapBytes)));
 }
 
-void Order(benchmark::State& state) {
+void PutInOrder(benchmark::State& state) {
   OnPiece(state, [](std::string& piece, const ph_flow_key&) {
     int64_t last_time_ns = 0;
     return OrderPcapRecords(absl::MakeSpan(piece), 0, &last_time_ns).bytes;
   });
 }
-BENCHMARK(Order);
+BENCHMARK(PutInOrder);
 
-void Summarize(benchmark::State& state) {
+void SumUp(benchmark::State& state) {
   OnPiece(state, [](std::string& piece, const ph_flow_key& key) {
     FlowSummary summary;
     summary.Add(piece, LinkType::kEthernet, key);
     return summary.sent(PH_EGRESS).wire_bytes;
   });
 }
-BENCHMARK(Summarize);
+BENCHMARK(SumUp);
 
 // Files of BENCH_HEADERS whose size is within these.
 std::vector<std::string> HeaderFiles(size_t at_least, size_t less_than) {

@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/types/span.h"
 #include "spdlog/spdlog.h"
 #include "user/base/clock.h"
 #include "user/capture/capture_file.h"
@@ -255,6 +256,7 @@ void Splitter::OnFrame(const CapturedFrame& captured) {
 void Splitter::AdvanceTo(int64_t wall_ns) {
   const bool is_announcement_due =
       announced_ < announcements_.size() && announcements_[announced_].time_ns <= wall_ns;
+  // Where the table is, its timers are: it is never left behind a tick.
   const bool is_timer_due =
       TimerWheel::TickOf(clock_.latest_ns()) != TimerWheel::TickOf(table_.latest_ns());
   const bool is_clock_set = clock_.wall_offset_ns() != table_.wall_offset_ns();

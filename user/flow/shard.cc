@@ -17,7 +17,7 @@ namespace {
 // full.
 constexpr absl::Duration kShortestWait = absl::Milliseconds(3);
 constexpr absl::Duration kLongestWait = absl::Milliseconds(48);
-constexpr size_t kFewRecords = 8192;
+constexpr size_t kFewRecords = 2048;
 constexpr size_t kManyRecords = 2 * kFewRecords;
 
 // Records between two looks at the timers.
