@@ -5,9 +5,9 @@ import os
 import re
 from typing import NamedTuple
 
-from bulk import row
+from bulk import PEERS, figures, row
 from harness import run
-from row import figure, met
+from row import met
 from testbed import Testbed, alternate, contenders, require
 
 SAMPLES_A_SECOND = 1999  # of each processor
@@ -70,20 +70,16 @@ def host(quick):
     how = (f"iperf3 into the host for {seconds} s, offloads off, by turns beside each capture, "
            f"{rounds} rounds; {SAMPLES_A_SECOND} samples a second of each processor by perf: those "
            "in the process, and those under our hooks or under the packet socket")
-    names = [name for name in contenders("tcpdump", "dumpcap") if name != "none"]
+    names = [name for name in contenders(*PEERS) if name != "none"]
     rows = []
     for streams in (1,) if quick else (1, 16):
         runs = alternate(rounds, names, lambda name, n=streams: cost(name, seconds, n))
-
-        def of(value):
-            return {name: figure([value(one) for one in those], "µs")
-                    for name, those in runs.items()}
-
         which = f"{streams} stream{'s' * (streams > 1)}: "
         rows += [
-            row(which + "CPU of the kernel's part a packet", how, of(lambda one: one.kernel)),
+            row(which + "CPU of the kernel's part a packet", how,
+                figures(runs, lambda one: one.kernel, "µs")),
             row(which + "CPU of process and kernel's part a packet", how,
-                of(lambda one: one.whole), "≤ tcpdump",
+                figures(runs, lambda one: one.whole, "µs"), "≤ tcpdump",
                 lambda ours, others: met(ours, operator.le, others.get("tcpdump")))]
     return rows
 

@@ -335,24 +335,34 @@ void Encode(benchmark::State& state) {
 }
 BENCHMARK(Encode);
 
+// One flow.
+struct EncodedFlow {
+  ph_flow_key key;
+  std::string records;  // in pcap format
+};
+
+EncodedFlow EncodeFlow(size_t packets) {
+  EncodedFlow flow = {};
+  Records stream;
+  FillStream(stream, 1, kRoundRobin);
+  RecordEncoder encoder(static_cast<uint32_t>(Config().max_header_size));
+  stream.Drain(packets, [&](absl::Span<const RecordBytes> some) {
+    for (const RecordBytes& bytes : some) {
+      const std::optional<packet_headers::Packet> packet = DecodeRecord(bytes.data, bytes.size);
+      flow.key = packet->key;
+      const absl::string_view encoded = encoder.Encode(*packet->record, packet->time_ns(), nullptr);
+      flow.records.append(encoded.data(), encoded.size());
+    }
+  });
+  return flow;
+}
+
 // What the publisher does with the records of a large flow before it writes them: whole ones, in
 // order. The key is that of their flow.
 void OnPiece(benchmark::State& state,
              absl::FunctionRef<size_t(std::string& piece, const ph_flow_key& key)> use) {
   constexpr size_t kPieceBytes = 512 * 1024;
-  Records stream;
-  FillStream(stream, 1, kRoundRobin);
-  RecordEncoder encoder(static_cast<uint32_t>(Config().max_header_size));
-  std::string piece;
-  ph_flow_key key = {};
-  stream.Drain(kPieceBytes / kPcapBytes, [&](absl::Span<const RecordBytes> some) {
-    for (const RecordBytes& bytes : some) {
-      const std::optional<packet_headers::Packet> packet = DecodeRecord(bytes.data, bytes.size);
-      key = packet->key;
-      const absl::string_view encoded = encoder.Encode(*packet->record, packet->time_ns(), nullptr);
-      piece.append(encoded.data(), encoded.size());
-    }
-  });
+  auto [key, piece] = EncodeFlow(kPieceBytes / kPcapBytes);
   for (auto _ : state) benchmark::DoNotOptimize(use(piece, key));
   state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * (piece.size() / kPcapBytes)));
 }
@@ -479,23 +489,8 @@ std::string UuidOf(int64_t flow) {
   return absl::StrCat("host_1795293231_unsafe_", absl::Hex(flow, absl::kZeroPad16));
 }
 
-// In pcap format, of a small flow.
-std::string SmallFlow() {
-  constexpr int kPackets = 12;
-  std::string records;
-  Records stream;
-  FillStream(stream, 1, kRoundRobin);
-  RecordEncoder encoder(static_cast<uint32_t>(Config().max_header_size));
-  stream.Drain(kPackets, [&](absl::Span<const RecordBytes> some) {
-    for (const RecordBytes& bytes : some) {
-      const auto& record = *static_cast<const ph_header_record*>(bytes.data);
-      const absl::string_view encoded =
-          encoder.Encode(record, static_cast<int64_t>(record.time_ns), nullptr);
-      records.append(encoded.data(), encoded.size());
-    }
-  });
-  return records;
-}
+// In pcap format.
+std::string SmallFlow() { return EncodeFlow(12).records; }
 
 // Small flows that end together: until the last is saved.
 void Publish(benchmark::State& state, bool sync) {

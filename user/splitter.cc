@@ -151,6 +151,9 @@ class Splitter {
   void FeedBatch();
   // What is not done for each packet.
   void Round(int64_t file_bytes_read);
+  bool IsAnnouncementDue(int64_t at_ns) const {
+    return announced_ < announcements_.size() && announcements_[announced_].time_ns <= at_ns;
+  }
   void Announce(int64_t until_ns);
   void TakeJobs();
   void AwaitJobs(int64_t at_most);
@@ -254,13 +257,11 @@ void Splitter::OnFrame(const CapturedFrame& captured) {
 }
 
 void Splitter::AdvanceTo(int64_t wall_ns) {
-  const bool is_announcement_due =
-      announced_ < announcements_.size() && announcements_[announced_].time_ns <= wall_ns;
   // Where the table is, its timers are: it is never left behind a tick.
   const bool is_timer_due =
       TimerWheel::TickOf(clock_.latest_ns()) != TimerWheel::TickOf(table_.latest_ns());
   const bool is_clock_set = clock_.wall_offset_ns() != table_.wall_offset_ns();
-  if (!is_announcement_due && !is_timer_due && !is_clock_set) return;
+  if (!IsAnnouncementDue(wall_ns) && !is_timer_due && !is_clock_set) return;
   FeedBatch();
   Announce(wall_ns);
   table_.set_wall_offset_ns(clock_.wall_offset_ns());
@@ -274,8 +275,7 @@ void Splitter::FeedBatch() {
 }
 
 void Splitter::Announce(int64_t until_ns) {
-  for (; announced_ < announcements_.size() && announcements_[announced_].time_ns <= until_ns;
-       ++announced_) {
+  for (; IsAnnouncementDue(until_ns); ++announced_) {
     // What has waited for too long by then is named.
     table_.Advance(announcements_[announced_].time_ns - clock_.wall_offset_ns());
     announcer_.Announce(announcements_[announced_]);
