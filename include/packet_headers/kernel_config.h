@@ -10,6 +10,9 @@
 
 #define PH_MAX_SHARDS 64
 
+/* What a run of ph_touch_ring takes of the ring: a page of the smallest size there is. */
+#define PH_TOUCH_BYTES 4096
+
 struct ph_kernel_config {
 	struct ph_hash_seed hash_seed;
 	__u32 shards;	    /* rings in use, 1 to PH_MAX_SHARDS */

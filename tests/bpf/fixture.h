@@ -120,6 +120,10 @@ class Kernel {
   Counters TakeCounters(const Hook& hook, uint32_t ifindex = kLoopback);
   void CountInterface(uint32_t ifindex);
 
+  // Runs the program that touches a page of a ring so often.
+  void TouchRing(uint32_t shard, uint32_t pages);
+  int64_t RingUsedBytes(uint32_t shard) const { return rings_[shard]->used_bytes(); }
+
   // Takes all records out of all rings, or of one.
   std::vector<Record> Drain();
   std::vector<Record> Drain(uint32_t shard);

@@ -177,6 +177,22 @@ TEST_CASE("A record is in the ring of its flow's shard", "[bpf]") {
   }
 }
 
+TEST_CASE("A ring that was touched all over is empty", "[bpf]") {
+  constexpr uint32_t kShard = 1;
+  constexpr uint32_t kPages = 4;
+  Kernel kernel({.shards = 3, .ring_bytes = kPages * 4096});
+  kernel.TouchRing(kShard, kPages);
+  CHECK(kernel.RingUsedBytes(0) == 0);
+  // A ring is never filled to the last byte: full and empty would look the same.
+  CHECK(kernel.RingUsedBytes(kShard) == (kPages - 1) * 4096);
+  CHECK(kernel.RingUsedBytes(2) == 0);
+  CHECK(kernel.Drain().empty());
+  CHECK(kernel.RingUsedBytes(kShard) == 0);
+  const Hook& hook = Hooks().front();
+  CHECK(Send(kernel, hook, Segment(hook)) == "seen 1, captured 1");
+  CHECK(kernel.Drain().size() == 1);
+}
+
 TEST_CASE("A settled flow is counted and sends no records", "[bpf]") {
   for (const Hook& hook : Hooks()) {
     INFO(hook.name);

@@ -84,7 +84,8 @@ class Kernel(CaptureTest):
         """None is left out but for what the kernel lacks."""
         self.start_daemon("-capture.engine=bpf")
         loaded = {program.get("name") for program in json.loads(run("bpftool", "-j", "prog"))}
-        expected = {"ph_tc_in_eth", "ph_tc_out_eth", "ph_tc_in_ip", "ph_tc_out_ip"}
+        expected = {"ph_tc_in_eth", "ph_tc_out_eth", "ph_tc_in_ip", "ph_tc_out_ip",
+                    "ph_touch_ring"}
         if HAS_XDP_FRAGS:
             expected.add("ph_xdp_in_eth")
         self.assertEqual({name for name in loaded if name and name.startswith("ph_")}, expected)
