@@ -32,6 +32,7 @@
 #include "packet_headers/header_record.h"
 #include "tests/support/packet.h"
 #include "user/base/clock.h"
+#include "user/base/heap.h"
 #include "user/base/unique_fd.h"
 #include "user/flow/flow_table.h"
 #include "user/flow_options.h"
@@ -610,4 +611,8 @@ BENCHMARK_CAPTURE(Memory, embryonic, false)
 }  // namespace
 }  // namespace packet_headers
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  packet_headers::GrowHeapInLargeSteps();  // as the program does
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+}

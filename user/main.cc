@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "spdlog/spdlog.h"
+#include "user/base/heap.h"
 #include "user/base/out_of_memory.h"
 #include "user/config/config.h"
 #include "user/daemon.h"
@@ -94,6 +95,7 @@ int Main(absl::Span<const char* const> arguments) {
 
 int main(int argc, char** argv) {
   umask(0);  // -filemode and -datadirmode say it all
+  packet_headers::GrowHeapInLargeSteps();
   packet_headers::SurviveLackOfMemory();
   return packet_headers::Main(absl::MakeConstSpan(argv + 1, argc > 0 ? argc - 1 : 0));
 }

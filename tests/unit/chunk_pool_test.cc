@@ -1,5 +1,8 @@
 #include "user/output/chunk_pool.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <random>
 #include <string>
@@ -132,6 +135,40 @@ TEST_CASE("Slabs above the idle limit go back to the system", "[chunk_pool]") {
   CHECK(pool.idle_bytes() == std::max<int64_t>(idle_slabs - 1, 0) * kSlab);
   CHECK(pool.mapped_bytes() == std::max<int64_t>(idle_slabs, 1) * kSlab);
   pool.Free(std::move(again));
+}
+
+// From the page of `place` to the end of its slab.
+size_t ResidentPages(const void* place) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(place) & ~(page - 1);
+  const uintptr_t end = (begin | (kSlab - 1)) + 1;
+  std::vector<unsigned char> is_resident((end - begin) / page);
+  REQUIRE(mincore(reinterpret_cast<void*>(begin), end - begin, is_resident.data()) == 0);
+  return std::count_if(is_resident.begin(), is_resident.end(),
+                       [](unsigned char one) { return (one & 1) != 0; });
+}
+
+TEST_CASE("A slab that went back holds no memory until it is used again", "[chunk_pool]") {
+  // More than is mapped at once.
+  constexpr int64_t kSlabs = 400;
+  MemoryBudget budget(kSlabs * kSlab);
+  ChunkPool pool(budget, 0);
+  for (int round = 0; round < 2; ++round) {
+    std::vector<std::pair<ChunkList, const char*>> lists;
+    for (ChunkList list; list.Append("x", pool);) {
+      const char* place = nullptr;
+      list.ForEachPiece([&place](absl::string_view piece) { place = piece.data(); });
+      lists.emplace_back(std::move(list), place);
+    }
+    CHECK(pool.mapped_bytes() == kSlabs * kSlab);
+    CHECK(ResidentPages(lists.front().second) > 0);
+    CHECK(ResidentPages(lists.back().second) > 0);
+    for (auto& [list, place] : lists) pool.Free(std::move(list));
+    CHECK(pool.mapped_bytes() == 0);
+    CHECK(budget.used_bytes() == 0);
+    CHECK(ResidentPages(lists.front().second) == 0);
+    CHECK(ResidentPages(lists.back().second) == 0);
+  }
 }
 
 TEST_CASE("Lists that come and go in any order keep their bytes", "[chunk_pool]") {

@@ -15,6 +15,10 @@ namespace {
 // A slab is aligned to its size, so that a chunk's address tells its slab.
 constexpr size_t kSlabBytes = 256 * 1024;
 
+// What is mapped at once. To change a mapping that holds memory takes a lock, which the kernel also
+// takes to age, move or reclaim pages, and on a busy host holds for seconds.
+constexpr size_t kRegionBytes = 64 * 1024 * 1024;
+
 // The place of the first chunk is the slab's own.
 constexpr uint32_t ChunksPerSlab(uint32_t size_class) {
   return static_cast<uint32_t>(kSlabBytes / (kSmallestChunkBytes << size_class)) - 1;
@@ -67,39 +71,53 @@ void ChunkPool::AddIdle(int64_t bytes) {
 
 ChunkPool::~ChunkPool() {
   AddIdle(-idle_bytes_);
-  const auto unmap_all = [this](SlabList& list) {
-    while (Slab* slab = list.first) {
-      list.Remove(slab);
-      UnmapSlab(slab);
-    }
-  };
-  for (SlabList& partial : partial_) unmap_all(partial);
-  unmap_all(idle_);
-  unmap_all(full_);
+  budget_.Release(mapped_bytes_);
+  for (void* const region : regions_) munmap(region, kRegionBytes);
+}
+
+bool ChunkPool::MapRegion() {
+  void* const region =
+      mmap(nullptr, kRegionBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (region == MAP_FAILED) {
+    CountAllocationFailure();
+    return false;
+  }
+  regions_.push_back(region);
+  // Between two places that stay closed, for beside open ones the mapping would become one with
+  // theirs, which is a change of that.
+  const auto begin = reinterpret_cast<uintptr_t>(region);
+  const uintptr_t first = (begin + kSlabBytes) & ~(kSlabBytes - 1);
+  const uintptr_t end = (begin + kRegionBytes - 1) & ~(kSlabBytes - 1);
+  if (mprotect(reinterpret_cast<void*>(first), end - first, PROT_READ | PROT_WRITE) != 0) {
+    CountAllocationFailure();
+    regions_.pop_back();
+    munmap(region, kRegionBytes);
+    return false;
+  }
+  // The first is to be taken first.
+  for (uintptr_t slab = end; slab > first;) {
+    absent_.push_back(reinterpret_cast<void*>(slab -= kSlabBytes));
+  }
+  return true;
 }
 
 ChunkPool::Slab* ChunkPool::MapSlab() {
   if (!budget_.TryReserve(kSlabBytes)) return nullptr;
-  // Twice the size always holds an aligned slab; the rest goes back at once.
-  void* mapping = mmap(nullptr, 2 * kSlabBytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapping == MAP_FAILED) {
-    CountAllocationFailure();
+  if (absent_.empty() && !MapRegion()) {
     budget_.Release(kSlabBytes);
     return nullptr;
   }
-  char* begin = static_cast<char*>(mapping);
-  const size_t before = -reinterpret_cast<uintptr_t>(begin) & (kSlabBytes - 1);
-  if (before > 0) munmap(begin, before);
-  munmap(begin + before + kSlabBytes, kSlabBytes - before);
+  void* const slab = absent_.back();
+  absent_.pop_back();
   // All pages at once, for a fault each takes longer than the clearing; before Linux 5.14 so.
-  madvise(begin + before, kSlabBytes, MADV_POPULATE_WRITE);
+  madvise(slab, kSlabBytes, MADV_POPULATE_WRITE);
   mapped_bytes_ += kSlabBytes;
-  return new (begin + before) Slab{};
+  return new (slab) Slab{};
 }
 
 void ChunkPool::UnmapSlab(Slab* slab) {
-  munmap(slab, kSlabBytes);
+  madvise(slab, kSlabBytes, MADV_DONTNEED);
+  absent_.push_back(slab);
   mapped_bytes_ -= kSlabBytes;
   budget_.Release(kSlabBytes);
 }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
@@ -76,7 +77,7 @@ class ChunkList {
 };
 
 // Belongs to one thread. Slabs come from the operating system against the budget; free ones above
-// `max_idle_bytes` go back.
+// `max_idle_bytes` go back. Address space stays.
 class ChunkPool {
  public:
   ChunkPool(MemoryBudget& budget, int64_t max_idle_bytes)
@@ -106,6 +107,7 @@ class ChunkPool {
   // One with a free chunk, of that size if possible. Or null.
   Slab* SlabFor(uint32_t size_class);
   Slab* MapSlab();
+  bool MapRegion();  // or returns false
   void UnmapSlab(Slab* slab);
 
   MemoryBudget& budget_;
@@ -113,6 +115,8 @@ class ChunkPool {
   SlabList partial_[kChunkSizes];  // some chunks free, some in use
   SlabList idle_;                  // all chunks free, which may become of another size
   SlabList full_;                  // no chunk free
+  std::vector<void*> regions_;     // of address space, with places for slabs
+  std::vector<void*> absent_;      // places that hold no memory
   int64_t mapped_bytes_ = 0;
   int64_t idle_bytes_ = 0;
 };
