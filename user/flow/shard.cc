@@ -13,12 +13,14 @@ namespace {
 
 // A reader that polls doubles the kernel's cost of a record, and each turn has a cost of its own,
 // so a drain waits for a batch: longer, the fewer records there are, but not for so many that they
-// leave the processor's cache before they are read. The kernel ends the wait when a ring is half
-// full.
+// leave the processor's cache before they are read, nor for more than a small part of a ring. The
+// kernel ends the wait when a ring is half full.
 constexpr absl::Duration kShortestWait = absl::Milliseconds(3);
 constexpr absl::Duration kLongestWait = absl::Milliseconds(48);
-constexpr size_t kFewRecords = 2048;
+constexpr size_t kFewRecords = 8192;
 constexpr size_t kManyRecords = 2 * kFewRecords;
+constexpr int64_t kLowFillPpm = 125'000;
+constexpr int64_t kHighFillPpm = 2 * kLowFillPpm;
 
 // Records between two looks at the timers.
 constexpr size_t kMostInDrain = 65'536;
@@ -68,8 +70,10 @@ void Shard::Run() {
       table_.OnAnnouncement(std::move(announcement));
     }
   };
-  const auto drain = [this] {
-    ring_fill_.Add(source_.FillPpm());
+  int64_t fill_ppm = 0;
+  const auto drain = [this, &fill_ppm] {
+    fill_ppm = source_.FillPpm();
+    ring_fill_.Add(fill_ppm);
     const size_t records =
         source_.Drain(kMostInDrain, [this](absl::Span<const RecordBytes> some) { Use(some); });
     for (const FlowOwner& owner : source_.TakeOwners()) table_.OnOwner(owner);
@@ -97,9 +101,9 @@ void Shard::Run() {
     timer_latency_.Add(MonotonicNow() - drained_ns);
     for (FileJob& job : done_.Take(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));
     // A drain that had to stop leaves no time to wait for a batch.
-    const absl::Duration next = records > kManyRecords  ? wait / 2
-                                : records < kFewRecords ? wait * 2
-                                                        : wait;
+    const bool is_many = records > kManyRecords || fill_ppm > kHighFillPpm;
+    const bool is_few = records < kFewRecords && fill_ppm < kLowFillPpm;
+    const absl::Duration next = is_many ? wait / 2 : is_few ? wait * 2 : wait;
     const bool is_asked = survey_.Step(table_);
     wait = records == kMostInDrain ? absl::ZeroDuration()
            : is_asked              ? kShortestWait
