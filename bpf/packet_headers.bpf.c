@@ -218,9 +218,8 @@ int ph_xdp_in_eth(struct xdp_md *xdp)
 }
 
 /*
- * Run by user space before it attaches, so often as a ring has pages: touches the next one of the
- * ring of shard cb[0]. On some virtual machines the first touch of a page costs up to 0.1 ms, by
- * which it would delay a packet.
+ * Run by user space before it attaches: touches the next page of the ring of shard cb[0]. On some
+ * virtual machines the first touch costs up to 0.1 ms, by which it would delay a packet.
  */
 SEC("tc")
 int ph_touch_ring(struct __sk_buff *skb)

@@ -3,7 +3,6 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -133,13 +132,8 @@ Outcome Kernel::Run(const Hook& hook, const Bytes& frame, const Metadata& metada
   return outcome;
 }
 
-void Kernel::TouchRing(uint32_t shard, uint32_t pages) {
-  const Bytes frame(ETH_HLEN);
-  __sk_buff skb = {};
-  skb.cb[0] = shard;
-  LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame.data(), .data_size_in = ETH_HLEN,
-              .ctx_in = &skb, .ctx_size_in = sizeof(skb), .repeat = static_cast<int>(pages));
-  REQUIRE(bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.ph_touch_ring), &opts) == 0);
+void Kernel::TouchRing(uint32_t shard) {
+  rings_[shard]->Touch(bpf_program__fd(skeleton_->progs.ph_touch_ring), shard);
 }
 
 Counters Kernel::ReadCounters(const Hook& hook) const {

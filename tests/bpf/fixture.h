@@ -120,8 +120,9 @@ class Kernel {
   Counters TakeCounters(const Hook& hook, uint32_t ifindex = kLoopback);
   void CountInterface(uint32_t ifindex);
 
-  // Runs the program that touches a page of a ring so often.
-  void TouchRing(uint32_t shard, uint32_t pages);
+  void TouchRing(uint32_t shard);
+  // Bytes that were ever reserved in it.
+  uint64_t RingProducedBytes(uint32_t shard) const { return rings_[shard]->produced_bytes(); }
   int64_t RingUsedBytes(uint32_t shard) const { return rings_[shard]->used_bytes(); }
 
   // Takes all records out of all rings, or of one.

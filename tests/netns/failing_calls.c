@@ -198,6 +198,11 @@ void *mmap64(void *at, size_t size, int protection, int flags, int fd, off64_t o
 	return (void *)syscall(SYS_mmap, at, size, protection, flags, fd, offset);
 }
 
+int mprotect(void *at, size_t size, int protection)
+{
+	return fails(MMAP, 0) ? -1 : (int)syscall(SYS_mprotect, at, size, protection);
+}
+
 void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
 	return mmap64(at, size, protection, flags, fd, offset);

@@ -68,6 +68,20 @@ KeyedAnnouncement AnnouncementOf(uint64_t cookie) {
   return {announcement->key, record.flow_hash, std::move(announcement)};
 }
 
+TEST_CASE("A shard waits for a batch, but not until its ring fills up", "[shard]") {
+  const absl::Duration wait = absl::Milliseconds(12);
+  CHECK(NextWait(wait, 0, 0) == 2 * wait);
+  CHECK(NextWait(wait, 8'191, 124'999) == 2 * wait);
+  CHECK(NextWait(wait, 8'192, 0) == wait);
+  CHECK(NextWait(wait, 0, 125'000) == wait);
+  CHECK(NextWait(wait, 16'384, 250'000) == wait);
+  CHECK(NextWait(wait, 16'385, 0) == wait / 2);
+  CHECK(NextWait(wait, 0, 250'001) == wait / 2);
+  CHECK(NextWait(absl::Milliseconds(48), 0, 0) == absl::Milliseconds(48));
+  CHECK(NextWait(absl::Milliseconds(3), 100'000, 0) == absl::Milliseconds(3));
+  CHECK(NextWait(absl::ZeroDuration(), 0, 0) == absl::Milliseconds(3));
+}
+
 // Gives a few records at a time, of flows that a host accepts, and says when all were taken.
 class ScriptedSource : public RecordSource {
  public:

@@ -2,13 +2,11 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <linux/if_ether.h>
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cerrno>
 #include <cstdarg>
@@ -156,23 +154,8 @@ absl::Status BpfCapture::MakeRings(uint32_t shards) {
     absl::StatusOr<std::unique_ptr<BpfRing>> reader = BpfRing::Open(std::move(ring));
     if (!reader.ok()) return reader.status();
     rings_.push_back(*std::move(reader));
-    if (const absl::Status status = TouchRing(shard); !status.ok()) return status;
+    rings_.back()->Touch(bpf_program__fd(skeleton_->progs.ph_touch_ring), shard);
   }
-  return absl::OkStatus();
-}
-
-absl::Status BpfCapture::TouchRing(uint32_t shard) {
-  const std::array<char, ETH_HLEN> frame = {};
-  __sk_buff skb = {};
-  skb.cb[0] = shard;
-  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_size_in = frame.size(),
-              .ctx_in = &skb, .ctx_size_in = sizeof(skb),
-              .repeat = static_cast<int>(ring_bytes_ / PH_TOUCH_BYTES));
-  const int program = bpf_program__fd(skeleton_->progs.ph_touch_ring);
-  if (const int error = bpf_prog_test_run_opts(program, &options); error != 0) {
-    return absl::ErrnoToStatus(-error, "touch a ring buffer");
-  }
-  rings_[shard]->Drain(1, [](auto) {});  // what was touched counts as discarded records
   return absl::OkStatus();
 }
 

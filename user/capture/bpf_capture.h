@@ -55,7 +55,6 @@ class BpfCapture : public CaptureEngine {
   BpfCapture(packet_headers_bpf* skeleton, int64_t ring_bytes, CaptureHook hook, bool has_xdp);
 
   absl::Status MakeRings(uint32_t shards);
-  absl::Status TouchRing(uint32_t shard);
   absl::StatusOr<std::unique_ptr<HookLink>> AttachDirection(const NetworkInterface& interface,
                                                             ph_direction direction, Hook hook);
 

@@ -2,6 +2,7 @@
 
 #include <bpf/bpf.h>
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <atomic>
 #include <cerrno>
 
+#include "packet_headers/kernel_config.h"
 #include "user/base/prefetch.h"
 
 namespace packet_headers {
@@ -71,7 +73,24 @@ BpfRing::~BpfRing() {
 
 int64_t BpfRing::used_bytes() const {
   const uint64_t consumed = Shared(consumed_).load(std::memory_order_acquire);
-  return static_cast<int64_t>(Shared(produced_).load(std::memory_order_acquire) - consumed);
+  return static_cast<int64_t>(produced_bytes() - consumed);
+}
+
+uint64_t BpfRing::produced_bytes() const {
+  return Shared(produced_).load(std::memory_order_acquire);
+}
+
+void BpfRing::Touch(int program, uint32_t shard) {
+  const std::array<char, ETH_HLEN> frame = {};
+  __sk_buff skb = {};
+  skb.cb[0] = shard;
+  // A ring is never filled to the last byte, so the last page is for a second turn.
+  for (const size_t pages : {bytes_ / PH_TOUCH_BYTES, size_t{1}}) {
+    LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_size_in = frame.size(),
+                .ctx_in = &skb, .ctx_size_in = sizeof(skb), .repeat = static_cast<int>(pages));
+    bpf_prog_test_run_opts(program, &options);
+    Drain(1, [](auto) {});  // which are discarded records
+  }
 }
 
 void BpfRing::Wait(absl::Duration most) {
@@ -85,7 +104,7 @@ size_t BpfRing::Drain(size_t most, absl::FunctionRef<void(absl::Span<const Recor
   uint64_t consumed = Shared(consumed_).load(std::memory_order_relaxed);
   size_t used = 0;
   while (used < most) {
-    const uint64_t produced = Shared(produced_).load(std::memory_order_acquire);
+    const uint64_t produced = produced_bytes();
     const size_t wanted = std::min(most - used, batch.size());
     uint64_t next = consumed;
     size_t records = 0;

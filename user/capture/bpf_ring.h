@@ -22,6 +22,10 @@ class BpfRing : public RecordSource {
   static absl::StatusOr<std::unique_ptr<BpfRing>> Open(UniqueFd map);
   ~BpfRing() override;
 
+  // Touches each page of the ring, which is empty, with the program ph_touch_ring. What can't be
+  // touched now is by the packets.
+  void Touch(int program, uint32_t shard);
+
   void Wait(absl::Duration most) override;
   size_t Drain(size_t most, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) override;
 
@@ -33,6 +37,9 @@ class BpfRing : public RecordSource {
 
   // Bytes that wait to be drained, those of unfinished records included. Any thread.
   int64_t used_bytes() const;
+
+  // Bytes that were ever reserved. Any thread.
+  uint64_t produced_bytes() const;
 
  private:
   explicit BpfRing(UniqueFd map) : map_(std::move(map)) {}

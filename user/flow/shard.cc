@@ -34,6 +34,12 @@ constexpr int64_t kSecondNs = 1'000'000'000;
 
 }  // namespace
 
+absl::Duration NextWait(absl::Duration wait, size_t records, int64_t fill_ppm) {
+  const bool is_many = records > kManyRecords || fill_ppm > kHighFillPpm;
+  const bool is_few = records < kFewRecords && fill_ppm < kLowFillPpm;
+  return std::clamp(is_many ? wait / 2 : is_few ? wait * 2 : wait, kShortestWait, kLongestWait);
+}
+
 Shard::Shard(uint32_t index, const FlowOptions& options, RecordSource& source, MemoryBudget& budget,
              FlowLimit& limit, KernelFlows& kernel, Publisher& publisher,
              std::shared_ptr<const LocalAddresses> local_addresses)
@@ -100,14 +106,11 @@ void Shard::Run() {
     table_.Advance(records < kMostInDrain ? now_ns : std::min(table_.latest_ns(), drained_ns));
     timer_latency_.Add(MonotonicNow() - drained_ns);
     for (FileJob& job : done_.Take(kMostJobsAtOnce)) table_.OnJobDone(std::move(job));
-    // A drain that had to stop leaves no time to wait for a batch.
-    const bool is_many = records > kManyRecords || fill_ppm > kHighFillPpm;
-    const bool is_few = records < kFewRecords && fill_ppm < kLowFillPpm;
-    const absl::Duration next = is_many ? wait / 2 : is_few ? wait * 2 : wait;
     const bool is_asked = survey_.Step(table_);
+    // A drain that had to stop leaves no time to wait for a batch.
     wait = records == kMostInDrain ? absl::ZeroDuration()
            : is_asked              ? kShortestWait
-                                   : std::clamp(next, kShortestWait, kLongestWait);
+                                   : NextWait(wait, records, fill_ppm);
   }
   while (drain() > 0) heartbeat_.Beat();
   take_announcements();

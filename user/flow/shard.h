@@ -29,6 +29,10 @@ inline constexpr auto kCaptureDelayBounds = DoubledBounds<17>(100'000);  // from
 inline constexpr int64_t kRingFillBounds[] = {0,       10'000,  50'000,  100'000,  250'000,
                                               500'000, 750'000, 900'000, 1'000'000};
 
+// How long to wait for records after a wait that brought so many, before which the source's buffer
+// was that full.
+absl::Duration NextWait(absl::Duration wait, size_t records, int64_t fill_ppm);
+
 class Shard {
  public:
   // Starts the thread. All that is referred to outlives the shard.

@@ -17,7 +17,8 @@ constexpr size_t kSlabBytes = 256 * 1024;
 
 // What is mapped at once. To change a mapping that holds memory takes a lock, which the kernel also
 // takes to age, move or reclaim pages, and on a busy host holds for seconds.
-constexpr size_t kRegionBytes = 64 * 1024 * 1024;
+constexpr size_t kMostRegionBytes = 64 * 1024 * 1024;
+constexpr size_t kLeastRegionBytes = 4 * kSlabBytes;
 
 // The place of the first chunk is the slab's own.
 constexpr uint32_t ChunksPerSlab(uint32_t size_class) {
@@ -72,28 +73,37 @@ void ChunkPool::AddIdle(int64_t bytes) {
 ChunkPool::~ChunkPool() {
   AddIdle(-idle_bytes_);
   budget_.Release(mapped_bytes_);
-  for (void* const region : regions_) munmap(region, kRegionBytes);
+  for (const absl::Span<char> region : regions_) munmap(region.data(), region.size());
 }
 
 bool ChunkPool::MapRegion() {
-  void* const region =
-      mmap(nullptr, kRegionBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (region == MAP_FAILED) {
+  // Where address space is scarce or counted as memory, a smaller one.
+  for (size_t bytes = kMostRegionBytes; bytes >= kLeastRegionBytes; bytes /= 2) {
+    if (MapRegion(bytes)) return true;
     CountAllocationFailure();
-    return false;
   }
-  regions_.push_back(region);
+  return false;
+}
+
+bool ChunkPool::MapRegion(size_t bytes) {
+  void* const region =
+      mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (region == MAP_FAILED) return false;
   // Between two places that stay closed, for beside open ones the mapping would become one with
   // theirs, which is a change of that.
   const auto begin = reinterpret_cast<uintptr_t>(region);
   const uintptr_t first = (begin + kSlabBytes) & ~(kSlabBytes - 1);
-  const uintptr_t end = (begin + kRegionBytes - 1) & ~(kSlabBytes - 1);
-  if (mprotect(reinterpret_cast<void*>(first), end - first, PROT_READ | PROT_WRITE) != 0) {
-    CountAllocationFailure();
-    regions_.pop_back();
-    munmap(region, kRegionBytes);
+  const uintptr_t end = (begin + bytes - 1) & ~(kSlabBytes - 1);
+  void* const slabs = reinterpret_cast<void*>(first);
+  if (mprotect(slabs, end - first, PROT_READ | PROT_WRITE) != 0) {
+    munmap(region, bytes);
     return false;
   }
+  // A huge page would be more than the slab that is taken.
+  madvise(slabs, end - first, MADV_NOHUGEPAGE);
+  regions_.emplace_back(static_cast<char*>(region), bytes);
+  places_ += (end - first) / kSlabBytes;
+  absent_.reserve(places_);  // so that giving back needs no memory
   // The first is to be taken first.
   for (uintptr_t slab = end; slab > first;) {
     absent_.push_back(reinterpret_cast<void*>(slab -= kSlabBytes));

@@ -10,6 +10,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "user/base/prefetch.h"
 #include "user/output/memory_budget.h"
 
@@ -107,16 +108,19 @@ class ChunkPool {
   // One with a free chunk, of that size if possible. Or null.
   Slab* SlabFor(uint32_t size_class);
   Slab* MapSlab();
-  bool MapRegion();  // or returns false
+  // Or return false.
+  bool MapRegion();
+  bool MapRegion(size_t bytes);
   void UnmapSlab(Slab* slab);
 
   MemoryBudget& budget_;
   const int64_t max_idle_bytes_;
-  SlabList partial_[kChunkSizes];  // some chunks free, some in use
-  SlabList idle_;                  // all chunks free, which may become of another size
-  SlabList full_;                  // no chunk free
-  std::vector<void*> regions_;     // of address space, with places for slabs
-  std::vector<void*> absent_;      // places that hold no memory
+  SlabList partial_[kChunkSizes];          // some chunks free, some in use
+  SlabList idle_;                          // all chunks free, which may become of another size
+  SlabList full_;                          // no chunk free
+  std::vector<absl::Span<char>> regions_;  // of address space, with places for slabs
+  size_t places_ = 0;                      // in all regions
+  std::vector<void*> absent_;              // those that hold no memory
   int64_t mapped_bytes_ = 0;
   int64_t idle_bytes_ = 0;
 };
