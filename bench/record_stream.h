@@ -18,7 +18,7 @@
 
 namespace packet_headers {
 
-inline constexpr int64_t kStreamStartNs = 5'000'000'000'000;  // of the streams, before their first record
+inline constexpr int64_t kStreamStartNs = 5'000'000'000'000;  // before the first record
 inline constexpr uint8_t kAck = PH_TCP_ACK;
 inline constexpr uint8_t kSynAck = PH_TCP_SYN | PH_TCP_ACK;
 
