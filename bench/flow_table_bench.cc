@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/record_stream.h"
+#include "packet_headers/parse.h"
 #include "user/flow/flow_table.h"
 #include "user/flow/packet.h"
 #include "user/flow_options.h"

@@ -8,6 +8,7 @@
 #include <optional>
 #include <random>
 
+#include "packet_headers/parse.h"
 #include "tests/support/packet.h"
 #include "user/flow/packet.h"
 #include "user/flow_options.h"
@@ -19,6 +20,8 @@ namespace {
 constexpr ph_hash_seed kSeed = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}};
 constexpr size_t kStreamBytes = 32 << 20;
 constexpr uint32_t kBurst = 32;
+constexpr uint8_t kAck = PH_TCP_ACK;
+constexpr uint8_t kSynAck = PH_TCP_SYN | PH_TCP_ACK;
 
 }  // namespace
 
@@ -50,6 +53,12 @@ void Records::Add(const Segment& segment) {
   record.flow_hash = ph_flow_hash(&key, &kSeed);
   record.socket_cookie = is_out ? segment.flow + 1 : 0;
   record.time_ns = static_cast<uint64_t>(time_ns_ += 100);
+}
+
+void Records::AddHandshake(uint32_t flow) {
+  Add({flow, PH_INGRESS, PH_TCP_SYN, 100, 0});
+  Add({flow, PH_EGRESS, kSynAck, 900, 101});
+  Add({flow, PH_INGRESS, kAck, 101, 901});
 }
 
 size_t Records::Drain(size_t most, absl::FunctionRef<void(absl::Span<const RecordBytes>)> use) {

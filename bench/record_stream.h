@@ -12,15 +12,12 @@
 #include "absl/types/span.h"
 #include "packet_headers/flow_key.h"
 #include "packet_headers/header_record.h"
-#include "packet_headers/parse.h"
 #include "user/flow/record_source.h"
 #include "user/output/pcap.h"
 
 namespace packet_headers {
 
 inline constexpr int64_t kStreamStartNs = 5'000'000'000'000;  // before the first record
-inline constexpr uint8_t kAck = PH_TCP_ACK;
-inline constexpr uint8_t kSynAck = PH_TCP_SYN | PH_TCP_ACK;
 
 // Records one behind the other, as a ring has them: eight bytes before each tell its size.
 class Records {
@@ -37,11 +34,7 @@ class Records {
   // before. What the host sends has the cookie of its flow.
   void Add(const Segment& segment);
 
-  void AddHandshake(uint32_t flow) {
-    Add({flow, PH_INGRESS, PH_TCP_SYN, 100, 0});
-    Add({flow, PH_EGRESS, kSynAck, 900, 101});
-    Add({flow, PH_INGRESS, kAck, 101, 901});
-  }
+  void AddHandshake(uint32_t flow);
 
   // Uses the next records, at most so many, as a drain does; 0 at the end, from where it begins
   // anew.

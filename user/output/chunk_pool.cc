@@ -102,8 +102,8 @@ bool ChunkPool::MapRegion(size_t bytes) {
   // A huge page would be more than the slab that is taken.
   madvise(slabs, end - first, MADV_NOHUGEPAGE);
   regions_.emplace_back(static_cast<char*>(region), bytes);
-  places_ += (end - first) / kSlabBytes;
-  absent_.reserve(places_);  // so that giving back needs no memory
+  // For all places that there are, so that giving back needs no memory.
+  absent_.reserve(absent_.size() + (static_cast<size_t>(mapped_bytes_) + end - first) / kSlabBytes);
   // The first is to be taken first.
   for (uintptr_t slab = end; slab > first;) {
     absent_.push_back(reinterpret_cast<void*>(slab -= kSlabBytes));

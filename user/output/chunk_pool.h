@@ -119,8 +119,7 @@ class ChunkPool {
   SlabList idle_;                          // all chunks free, which may become of another size
   SlabList full_;                          // no chunk free
   std::vector<absl::Span<char>> regions_;  // of address space, with places for slabs
-  size_t places_ = 0;                      // in all regions
-  std::vector<void*> absent_;              // those that hold no memory
+  std::vector<void*> absent_;              // places that hold no memory
   int64_t mapped_bytes_ = 0;
   int64_t idle_bytes_ = 0;
 };
