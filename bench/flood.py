@@ -12,7 +12,8 @@ from testbed import Testbed, Unmeasurable, alternate, contenders, helper
 PORT = 7000
 NOBODY4 = "10.9.0.99"  # what comes for it costs the host least
 FLOOD_CPU = 0
-RATES = 200_000, 400_000, 600_000, 800_000, 1_000_000, 1_200_000, 0  # 0: as fast as can be
+RATES = (200_000, 400_000, 600_000, 800_000, 1_000_000, 1_200_000, 1_600_000, 2_000_000, 3_000_000,
+         0)  # 0: as fast as can be
 REACHED = 0.95
 KINDS = {
     "segment": "packets of 1 connection",

@@ -22,11 +22,11 @@ namespace {
 // A flow table with the daemon's defaults, whose files come back at once.
 class Table {
  public:
-  Table()
+  explicit Table(FlowOptions options = WithoutLimits())
       : budget_(Config().max_heap_bytes),
         limit_(0),
-        table_(Options(), /*shard=*/0, kStreamStartNs, budget_, limit_, books_, stats_, kernel_,
-               [this](FileJob job) { jobs_.push_back(std::move(job)); }) {}
+        table_(Named(std::move(options)), /*shard=*/0, kStreamStartNs, budget_, limit_, books_,
+               stats_, kernel_, [this](FileJob job) { jobs_.push_back(std::move(job)); }) {}
 
   void OnRecords(absl::Span<const RecordBytes> records) { table_.OnRecords(records); }
   void Advance() { table_.Advance(table_.latest_ns()); }
@@ -64,10 +64,14 @@ class Table {
     void Unsettle(const ph_flow_key&) override {}
   };
 
-  static FlowOptions Options() {
-    FlowOptions options = MakeFlowOptions(Config(), /*shards=*/1);
+  static FlowOptions Named(FlowOptions options) {
     options.name_flow = [](const Flow& flow) { return absl::StrCat("flow_", flow.cookie); };
-    // To see what any number of them take.
+    return options;
+  }
+
+  // To see what any number of attempts take.
+  static FlowOptions WithoutLimits() {
+    FlowOptions options = MakeFlowOptions(Config(), /*shards=*/1);
     options.max_embryonic_flows = int64_t{1} << 40;
     options.max_embryonic_bytes = int64_t{1} << 40;
     return options;
@@ -127,6 +131,23 @@ BENCHMARK_CAPTURE(OnRecords, 64_round_robin, 64, kRoundRobin);
 BENCHMARK_CAPTURE(OnRecords, 64_bursts, 64, kBursts);
 BENCHMARK_CAPTURE(OnRecords, 10000_random, 10'000, kRandom);
 BENCHMARK_CAPTURE(OnRecords, 100000_random, 100'000, kRandom);
+
+// A flood of SYNs, each of another tuple: more than are kept, so that each pushes out another one.
+void OnSyns(benchmark::State& state) {
+  constexpr uint32_t kSyns = 1 << 19;
+  Table table(MakeFlowOptions(Config(), /*shards=*/1));
+  Records stream;
+  for (uint32_t flow = 0; flow < kSyns; ++flow) stream.Add({flow, PH_INGRESS, PH_TCP_SYN, 100, 0});
+  table.FeedAll(stream);
+  size_t fed = 0;
+  for (auto _ : state) {
+    fed += stream.Drain(kRecordsInDrain,
+                        [&table](absl::Span<const RecordBytes> some) { table.OnRecords(some); });
+    table.Advance();
+  }
+  state.SetItemsProcessed(static_cast<int64_t>(fed));
+}
+BENCHMARK(OnSyns);
 
 // What OnRecords consists of, each alone on the same stream.
 template <typename Use>

@@ -14,7 +14,7 @@ namespace packet_headers {
 namespace {
 
 // Of all shards together.
-constexpr int64_t kMaxEmbryonicFlows = 65'536;
+constexpr int64_t kMaxEmbryonicFlows = 1 << 18;
 constexpr int64_t kMaxEmbryonicBytes = 32 << 20;
 constexpr int64_t kMaxEndedFlows = 1 << 18;
 constexpr int64_t kMaxRecentCookies = 1 << 20;

@@ -62,6 +62,17 @@ class FlowRules {
   // Whether packets can tell the local socket.
   bool knows_sockets() const { return options_.ownership <= Ownership::kAnnounced; }
 
+  // Whether the packet is a SYN of a peer, of which there may never be more, and nothing but what
+  // the host sends can tell an owner; or what answers that where the host takes no socket.
+  bool IsAttempt(const Packet& packet) const {
+    return options_.ownership == Ownership::kSocket && packet.IsSyn() && !packet.egress() &&
+           packet.cookie() == 0 && !packet.Is(PH_TCP_FIN | PH_TCP_RST);
+  }
+  bool IsSynCookie(const Packet& packet) const {
+    return options_.ownership == Ownership::kSocket && packet.IsSynAck() && packet.egress() &&
+           packet.cookie() == 0 && !packet.Is(PH_TCP_FIN | PH_TCP_RST);
+  }
+
   // Of an embryonic flow: whether the packet makes it one to capture, with the cookie that it has
   // by now.
   bool ShowsOwner(const Flow& flow, const Packet& packet) const;

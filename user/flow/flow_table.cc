@@ -44,8 +44,11 @@ constexpr size_t kMostCachedFlows = 1024;
 // Records whose memory is fetched at once; more than the processor has fetches under way at a time.
 constexpr size_t kPrefetched = 16;
 
-// No reading of two clocks is so far apart, and no suspend so short.
-constexpr int64_t kShortestSuspendNs = 10'000'000;
+// Two readings of one clock against another are not so far apart, no step of a clock that matters
+// is so small, and no suspend so short.
+constexpr int64_t kSmallestStepNs = 10'000'000;
+
+int64_t TimeOf(const ph_header_record& record) { return static_cast<int64_t>(record.time_ns); }
 
 LinkType LinkTypeOf(const ph_header_record& record) {
   return record.link_layer == PH_LINK_ETHERNET ? LinkType::kEthernet : LinkType::kRawIp;
@@ -79,6 +82,7 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
       timers_(now_ns),
       finished_(options.max_recent_cookies),
       announcements_(options.max_announcements),
+      syns_(pool_),
       next_id_(static_cast<uint64_t>(shard) << 48) {}
 
 FlowTable::~FlowTable() {
@@ -88,12 +92,22 @@ FlowTable::~FlowTable() {
   while (AgeNode* oldest = ended_.front()) Remove(*static_cast<EndedFlow*>(oldest));
 }
 
+void FlowTable::set_wall_offset_ns(int64_t offset_ns) {
+  if (std::abs(offset_ns - wall_offset_ns_) >= kSmallestStepNs) {
+    // What began before keeps the clock that it began with, which what waits for a flow has not.
+    while (const ph_header_record* oldest = syns_.Oldest()) {
+      Recall(*DecodeRecord(oldest, sizeof(*oldest) + oldest->header_len));
+    }
+  }
+  wall_offset_ns_ = offset_ns;
+}
+
 void FlowTable::set_suspended_ns(int64_t suspended_ns) {
-  if (std::abs(suspended_ns - suspended_ns_) >= kShortestSuspendNs) suspended_ns_ = suspended_ns;
+  if (std::abs(suspended_ns - suspended_ns_) >= kSmallestStepNs) suspended_ns_ = suspended_ns;
 }
 
 void FlowTable::OnRecords(absl::Span<const RecordBytes> records) {
-  if (records.size() > 1 && entries_.size() > kMostCachedFlows) {
+  if (records.size() > 1 && entries_.size() + syns_.size() > kMostCachedFlows) {
     for (size_t begin = 0; begin < records.size(); begin += kPrefetched) {
       const auto some = records.subspan(begin, kPrefetched);
       Prefetch(some);
@@ -115,6 +129,7 @@ void FlowTable::Prefetch(absl::Span<const RecordBytes> records) const {
                              ? static_cast<const ph_header_record*>(records[i].data)->flow_hash
                              : 0;
     entries_.prefetch(hints[i]);
+    syns_.Prefetch(hints[i].flow_hash);
   }
   for (size_t i = 0; i < records.size(); ++i) {
     const auto entry = entries_.find(hints[i]);
@@ -166,7 +181,7 @@ void FlowTable::OnOwner(const FlowOwner& owner) {
 void FlowTable::Dispatch(const Packet& packet) {
   const auto found = entries_.find(packet);
   if (found == entries_.end()) {
-    Begin(packet);
+    OnUnknown(packet);
     return;
   }
   switch ((*found)->state) {
@@ -182,12 +197,49 @@ void FlowTable::Dispatch(const Packet& packet) {
   }
 }
 
+// A packet of a tuple of which there is no flow.
+void FlowTable::OnUnknown(const Packet& packet) {
+  if (rules_.IsSynCookie(packet) && syns_.Contains(packet, SynCache::Part::kSyn) &&
+      !syns_.Contains(packet, SynCache::Part::kSynAck)) {
+    KeepAttempt(packet);
+  } else if (Recall(packet)) {
+    Dispatch(packet);
+  } else {
+    Begin(packet);
+  }
+}
+
+// Makes a flow of what is kept of the packet's tuple, if anything is.
+bool FlowTable::Recall(const Packet& packet) {
+  const std::optional<Packet> syn = syns_.Take(packet, SynCache::Part::kSyn);
+  if (syn) {
+    Bump(stats_.embryonic, int64_t{-1});
+    BeginFlow(*syn);
+  }
+  const std::optional<Packet> syn_ack = syns_.Take(packet, SynCache::Part::kSynAck);
+  if (syn_ack) Dispatch(*syn_ack);
+  return syn || syn_ack;
+}
+
+void FlowTable::KeepAttempt(const Packet& packet) {
+  if (budget_.nearly_exhausted() || !syns_.Add(packet)) {
+    books_.Count(packet.record->ifindex, packet.direction(), PH_MEMORY_LIMIT);
+    return;
+  }
+  if (packet.IsSyn()) Bump(stats_.embryonic);
+  EvictEmbryonic();
+}
+
 void FlowTable::Begin(const Packet& packet) {
   // An answer to nobody, or to somebody who is gone: it begins nothing.
   if (packet.Is(PH_TCP_RST) && packet.cookie() == 0 && options_.ownership != Ownership::kNone) {
     books_.Count(packet.record->ifindex, packet.direction(), rules_.UnownedReason());
     return;
   }
+  rules_.IsAttempt(packet) ? KeepAttempt(packet) : BeginFlow(packet);
+}
+
+void FlowTable::BeginFlow(const Packet& packet) {
   std::unique_ptr<Flow> flow = NewFlow(packet);
   if (flow == nullptr) {
     books_.Count(packet.record->ifindex, packet.direction(), PH_MEMORY_LIMIT);
@@ -359,7 +411,7 @@ bool FlowTable::IsLocal(const uint8_t* address) const {
 
 void FlowTable::InsertEmbryonic(std::unique_ptr<Flow> flow) {
   embryonic_.PushBack(*flow);
-  embryonic_bytes_ += flow->records.chunk_bytes();
+  embryonic_bytes_ += BytesOf(*flow);
   Bump(stats_.embryonic);
   timers_.Schedule(*flow, rules_.DeadlineOf(*flow));
   entries_.insert(flow.release());
@@ -391,7 +443,7 @@ bool FlowTable::Promote(Flow& flow, uint64_t cookie) {
     Drop(flow, PH_FLOW_LIMIT, Afterwards::kRemember);
     return false;
   }
-  embryonic_bytes_ -= flow.records.chunk_bytes();
+  embryonic_bytes_ -= BytesOf(flow);
   Bump(stats_.embryonic, int64_t{-1});
   Bump(stats_.capturing);
   if (options_.naming != Naming::kOwn) Bump(stats_.unnamed);
@@ -530,7 +582,7 @@ void FlowTable::Finish(Flow& flow, FlowEnd end, Afterwards afterwards, ph_counte
 
 void FlowTable::Drop(Flow& flow, ph_counter reason, Afterwards afterwards) {
   books_.Count(flow.packets, reason);
-  embryonic_bytes_ -= flow.records.chunk_bytes();
+  embryonic_bytes_ -= BytesOf(flow);
   pool_.Free(std::move(flow.records));
   Retire(flow, reason, afterwards);
 }
@@ -583,6 +635,11 @@ void FlowTable::Advance(int64_t now_ns) {
   timers_.Advance(now_ns, [this, now_ns](TimerNode& timer) {
     OnTimer(static_cast<FlowEntry&>(timer), now_ns);
   });
+  for (const ph_header_record* syn = syns_.Oldest();
+       syn != nullptr && TimeOf(*syn) + options_.flow_timeout_ns <= now_ns; syn = syns_.Oldest()) {
+    Bump(stats_.expired);
+    DropOldestAttempt(*syn, PH_INCOMPLETE_HANDSHAKE);
+  }
   stats_.mapped_bytes.store(pool_.mapped_bytes(), std::memory_order_relaxed);
   stats_.idle_bytes.store(pool_.idle_bytes(), std::memory_order_relaxed);
 }
@@ -624,11 +681,33 @@ void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
 }
 
 void FlowTable::EvictEmbryonic() {
-  while (stats_.embryonic.load(std::memory_order_relaxed) > options_.max_embryonic_flows ||
-         embryonic_bytes_ > options_.max_embryonic_bytes) {
-    AgeNode* oldest = embryonic_.empty() ? requested_.front() : embryonic_.front();
+  while (true) {
+    const ph_header_record* const syn = syns_.Oldest();
+    AgeNode* oldest = embryonic_.front();
+    // They leave a quarter of the memory to attempts of which there is more.
+    bool is_syn_to_go = syn != nullptr && syns_.bytes() > options_.max_embryonic_bytes / 4 * 3;
+    if (!is_syn_to_go) {
+      if (stats_.embryonic.load(std::memory_order_relaxed) <= options_.max_embryonic_flows &&
+          embryonic_bytes_ + syns_.bytes() <= options_.max_embryonic_bytes) {
+        return;
+      }
+      is_syn_to_go = syn != nullptr && (oldest == nullptr ||
+                                        TimeOf(*syn) <= static_cast<const Flow*>(oldest)->first_ns);
+    }
+    if (is_syn_to_go) {
+      DropOldestAttempt(*syn, PH_EVICTED);
+      continue;
+    }
+    if (oldest == nullptr) oldest = requested_.front();
+    if (oldest == nullptr) return;
     Drop(*static_cast<Flow*>(oldest), PH_EVICTED, Afterwards::kForget);
   }
+}
+
+void FlowTable::DropOldestAttempt(const ph_header_record& packet, ph_counter reason) {
+  books_.Count(packet.ifindex, packet.direction, reason);
+  if (SynCache::PartOf(packet) == SynCache::Part::kSyn) Bump(stats_.embryonic, int64_t{-1});
+  syns_.RemoveOldest();
 }
 
 void FlowTable::FlushStreams() {
@@ -662,6 +741,9 @@ void FlowTable::OnJobDone(FileJob job) {
 }
 
 void FlowTable::FinishAll() {
+  while (const ph_header_record* syn = syns_.Oldest()) {
+    DropOldestAttempt(*syn, PH_INCOMPLETE_HANDSHAKE);
+  }
   embryonic_.Splice(requested_);
   while (AgeNode* oldest = embryonic_.front()) {
     Flow& flow = *static_cast<Flow*>(oldest);

@@ -21,6 +21,7 @@
 #include "user/flow/packet.h"
 #include "user/flow/recent_cookies.h"
 #include "user/flow/record_source.h"
+#include "user/flow/syn_cache.h"
 #include "user/flow/timer_wheel.h"
 #include "user/output/chunk_pool.h"
 #include "user/output/memory_budget.h"
@@ -84,7 +85,7 @@ inline constexpr int64_t kFlowBytesBounds[] = {
 
 // Written by the shard's thread, read by any.
 struct FlowStats {
-  std::atomic<int64_t> embryonic{0};
+  std::atomic<int64_t> embryonic{0};  // those of which there is no more than a SYN included
   std::atomic<int64_t> capturing{0};
   std::atomic<int64_t> unnamed{0};  // capturing, and waiting for an announcement
   std::atomic<int64_t> ended{0};
@@ -113,7 +114,7 @@ class FlowTable {
   ~FlowTable();
 
   // What must be added to monotonic time to get wall time; for flows that begin from now on.
-  void set_wall_offset_ns(int64_t offset_ns) { wall_offset_ns_ = offset_ns; }
+  void set_wall_offset_ns(int64_t offset_ns);
   int64_t wall_offset_ns() const { return wall_offset_ns_; }
 
   // How long the host was suspended, while monotonic time stood still: for packets that come from
@@ -195,7 +196,11 @@ class FlowTable {
   void Prefetch(absl::Span<const RecordBytes> records) const;
   void OnRecord(const RecordBytes& bytes);
   void Dispatch(const Packet& packet);
+  void OnUnknown(const Packet& packet);
+  bool Recall(const Packet& packet);
+  void KeepAttempt(const Packet& packet);
   void Begin(const Packet& packet);
+  void BeginFlow(const Packet& packet);
   void RefuseForGood(const Packet& packet);
   void OnEmbryonic(Flow& flow, const Packet& packet);
   void OnCapturing(Flow& flow, const Packet& packet);
@@ -205,6 +210,7 @@ class FlowTable {
 
   // Null when the budget is exhausted.
   std::unique_ptr<Flow> NewFlow(const Packet& packet);
+  int64_t BytesOf(const Flow& flow) const { return flow_bytes_ + flow.records.chunk_bytes(); }
   bool IsLocal(const uint8_t* address) const;
   void InsertEmbryonic(std::unique_ptr<Flow> flow);
   void InsertEnded(std::unique_ptr<EndedFlow> flow);
@@ -234,6 +240,8 @@ class FlowTable {
   void Remove(FlowEntry& entry);
   void OnTimer(FlowEntry& entry, int64_t now_ns);
   void EvictEmbryonic();
+  // `packet` is what syns_.Oldest() returned.
+  void DropOldestAttempt(const ph_header_record& packet, ph_counter reason);
 
   const FlowOptions options_;
   const FlowRules rules_;
@@ -251,6 +259,7 @@ class FlowTable {
   TimerWheel timers_;
   RecentCookies finished_;  // of open sockets whose capture is over or was refused
   Announcements announcements_;
+  SynCache syns_;
   IntrusiveList<AgeNode> embryonic_;
   IntrusiveList<AgeNode> requested_;  // embryonic, and the host keeps a request for its socket
   IntrusiveList<AgeNode> capturing_;
@@ -258,8 +267,8 @@ class FlowTable {
   IntrusiveList<AgeNode> ended_timed_;                              // with a timer
   IntrusiveList<AgeNode> ended_strays_;                             // never owned
   absl::flat_hash_set<FlowEntry*, EntryHash, EntryEqual> entries_;  // owned
-  AgeNode* walk_ = nullptr;  // the capturing flow that WalkOn() looks at next
-  int64_t embryonic_bytes_ = 0;
+  AgeNode* walk_ = nullptr;      // the capturing flow that WalkOn() looks at next
+  int64_t embryonic_bytes_ = 0;  // that embryonic flows take
   int64_t jobs_outstanding_ = 0;
   uint64_t next_id_;
   int64_t latest_ns_ = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
 #include <new>
 
 #include "user/base/out_of_memory.h"
@@ -169,6 +170,13 @@ Chunk* ChunkPool::Allocate(int64_t chunk_bytes) {
   }
   *chunk = {chunk, 0, static_cast<uint16_t>(slab->size_class)};
   return chunk;
+}
+
+Chunk* ChunkPool::AllocateLargest() {
+  Chunk* const chunk = Allocate(std::numeric_limits<int64_t>::max());
+  if (chunk == nullptr || chunk->size() == kLargestChunkBytes) return chunk;
+  Free(*chunk);
+  return nullptr;
 }
 
 void ChunkPool::Free(ChunkList&& list) {

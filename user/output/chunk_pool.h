@@ -28,11 +28,12 @@ struct Chunk {
 
   char* bytes() { return reinterpret_cast<char*>(this) + kHeaderBytes; }
   const char* bytes() const { return reinterpret_cast<const char*>(this) + kHeaderBytes; }
-  size_t room() const { return (kSmallestChunkBytes << size_class) - kHeaderBytes - used; }
+  size_t size() const { return kSmallestChunkBytes << size_class; }
+  size_t room() const { return size() - kHeaderBytes - used; }
 
   Chunk* next;          // in its list, behind the last the first
   uint16_t used;        // bytes behind it
-  uint16_t size_class;  // it takes kSmallestChunkBytes << size_class in all
+  uint16_t size_class;  // from 0 on
 };
 
 class ChunkPool;
@@ -92,6 +93,10 @@ class ChunkPool {
   // the budget is exhausted; null when no chunk is free either.
   Chunk* Allocate(int64_t chunk_bytes);
   void Free(ChunkList&& list);
+
+  // One of kLargestChunkBytes that is in no list; null when the budget is exhausted.
+  Chunk* AllocateLargest();
+  void Free(Chunk& chunk) { Free(ChunkList(&chunk)); }
 
   int64_t mapped_bytes() const { return mapped_bytes_; }
   int64_t idle_bytes() const { return idle_bytes_; }  // in slabs of which no chunk is in use

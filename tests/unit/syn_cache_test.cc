@@ -1,0 +1,149 @@
+#include "user/flow/syn_cache.h"
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tests/support/catch.h"
+#include "tests/support/flow_fixture.h"
+
+namespace packet_headers::testing {
+namespace {
+
+constexpr SynCache::Part kSynPart = SynCache::Part::kSyn;
+constexpr SynCache::Part kSynAckPart = SynCache::Part::kSynAck;
+constexpr int64_t kSlab = 256 << 10;
+constexpr int64_t kMemory = 16 * kSlab;
+
+std::string BytesOf(const ph_header_record& record) {
+  return {reinterpret_cast<const char*>(&record), sizeof(record) + record.header_len};
+}
+
+// A SYN, each number's of another tuple.
+class Syn {
+ public:
+  explicit Syn(uint16_t number, size_t option_bytes = 20, uint32_t xor_hash = 0) {
+    ph_header_record about = {};
+    about.time_ns = 1000 + number;
+    about.ifindex = 2;
+    record_ = RecordOf(testing::Packet()
+                           .Ethernet()
+                           .Ipv4("198.51.100.7", "192.0.2.1")
+                           .Tcp(number, 443)
+                           .Syn()
+                           .TcpOptions(option_bytes),
+                       PH_INGRESS, about);
+    reinterpret_cast<ph_header_record*>(record_.data())->flow_hash ^= xor_hash;
+  }
+
+  packet_headers::Packet packet() const { return *DecodeRecord(record_.data(), record_.size()); }
+  std::string bytes() const { return BytesOf(*packet().record); }
+  uint32_t hash() const { return packet().record->flow_hash; }
+
+ private:
+  std::vector<char> record_;
+};
+
+TEST_CASE("A SYN is taken out once, as it was put in", "[syn_cache]") {
+  MemoryBudget budget(kMemory);
+  ChunkPool pool(budget, /*max_idle_bytes=*/0);
+  SynCache syns(pool);
+  for (const size_t option_bytes : {0, 20, 40}) {
+    const Syn syn(1, option_bytes);
+    CHECK_FALSE(syns.Take(syn.packet(), kSynPart));
+    REQUIRE(syns.Add(syn.packet()));
+    CHECK(syns.size() == 1);
+    CHECK(syns.Contains(syn.packet(), kSynPart));
+    CHECK_FALSE(syns.Take(Syn(2).packet(), kSynPart));
+    CHECK_FALSE(syns.Take(syn.packet(), kSynAckPart));
+    const std::optional<packet_headers::Packet> taken = syns.Take(syn.packet(), kSynPart);
+    REQUIRE(taken);
+    CHECK(BytesOf(*taken->record) == syn.bytes());
+    CHECK(taken->key == syn.packet().key);
+    CHECK(syns.size() == 0);
+  }
+}
+
+TEST_CASE("Tuples of one hash are told apart", "[syn_cache]") {
+  MemoryBudget budget(kMemory);
+  ChunkPool pool(budget, /*max_idle_bytes=*/0);
+  SynCache syns(pool);
+  const Syn a(1);
+  const Syn b(2, 20, Syn(2).hash() ^ a.hash());
+  REQUIRE(a.hash() == b.hash());
+  REQUIRE(syns.Add(a.packet()));
+  CHECK_FALSE(syns.Take(b.packet(), kSynPart));
+  REQUIRE(syns.Add(b.packet()));
+  CHECK(BytesOf(*syns.Take(a.packet(), kSynPart)->record) == a.bytes());
+  CHECK(BytesOf(*syns.Take(b.packet(), kSynPart)->record) == b.bytes());
+}
+
+TEST_CASE("A SYN takes little more than its record", "[syn_cache]") {
+  constexpr int kSyns = 10'000;
+  MemoryBudget budget(kMemory);
+  ChunkPool pool(budget, /*max_idle_bytes=*/0);
+  {
+    SynCache syns(pool);
+    for (uint16_t i = 0; i < kSyns; ++i) REQUIRE(syns.Add(Syn(i).packet()));
+    CHECK(syns.bytes() <= budget.used_bytes());
+    CHECK(syns.bytes() / kSyns <= static_cast<int64_t>(Syn(0).bytes().size() + 16));
+  }
+  CHECK(budget.used_bytes() == 0);
+}
+
+TEST_CASE("Without memory no SYN is taken, and those that are there stay", "[syn_cache]") {
+  MemoryBudget budget(kSlab);
+  ChunkPool pool(budget, /*max_idle_bytes=*/0);
+  SynCache syns(pool);
+  uint16_t kept = 0;
+  while (syns.Add(Syn(kept).packet())) ++kept;
+  CHECK(kept > 50);
+  CHECK(syns.size() == kept);
+  CHECK_FALSE(syns.Take(Syn(kept).packet(), kSynPart));
+  for (uint16_t i = 0; i < kept; ++i) CHECK(syns.Take(Syn(i).packet(), kSynPart));
+  CHECK(syns.Add(Syn(kept).packet()));
+}
+
+TEST_CASE("Whatever comes and goes, the oldest SYN is the oldest", "[syn_cache][random]") {
+  MemoryBudget budget(kMemory);
+  ChunkPool pool(budget, /*max_idle_bytes=*/0);
+  SynCache syns(pool);
+  std::deque<uint16_t> expected;  // oldest first
+  std::mt19937 random(GENERATE(1, 2, 3));
+  uint16_t next = 0;
+  for (int turn = 0; turn < 20'000; ++turn) {
+    // More come than go, then more go than come.
+    const bool grows = turn / 500 % 2 == 0;
+    if (expected.empty() || random() % 3 < (grows ? 2 : 1)) {
+      REQUIRE(syns.Add(Syn(next, random() % 11 * 4).packet()));
+      expected.push_back(next++);
+    } else if (random() % 2 == 0) {
+      const ph_header_record* const oldest = syns.Oldest();
+      REQUIRE(oldest != nullptr);
+      CHECK(oldest->time_ns == uint64_t{1000} + expected.front());
+      syns.RemoveOldest();
+      expected.pop_front();
+    } else {
+      const auto any = expected.begin() + random() % expected.size();
+      const auto taken = syns.Take(Syn(*any).packet(), kSynPart);
+      REQUIRE(taken);
+      CHECK(taken->record->time_ns == uint64_t{1000} + *any);
+      expected.erase(any);
+    }
+    CHECK(syns.size() == expected.size());
+  }
+  while (!expected.empty()) {
+    CHECK(syns.Take(Syn(expected.back()).packet(), kSynPart));
+    expected.pop_back();
+  }
+  CHECK(syns.Oldest() == nullptr);
+  // What is being filled stays.
+  CHECK(syns.bytes() <= static_cast<int64_t>(kLargestChunkBytes));
+  CHECK(budget.used_bytes() <= kSlab);
+}
+
+}  // namespace
+}  // namespace packet_headers::testing
