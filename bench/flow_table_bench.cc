@@ -212,7 +212,8 @@ void Memory(benchmark::State& state, bool whole_handshake) {
     const auto per_flow = [flows](int64_t bytes) { return static_cast<double>(bytes) / flows; };
     state.counters["budget"] = per_flow(table.budget_bytes() - budget_before);
     state.counters["resident"] = per_flow(ResidentBytes() - resident_before);
-    state.counters["headers"] = per_flow(static_cast<int64_t>(table.Empty()));
+    state.counters["headers"] =
+        whole_handshake ? per_flow(static_cast<int64_t>(table.Empty())) : kSynPcapBytes;
   }
 }
 BENCHMARK_CAPTURE(Memory, three_packets, true)

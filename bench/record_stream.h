@@ -68,8 +68,9 @@ enum Order { kRoundRobin, kBursts, kRandom };
 // holds them until they come again.
 void FillStream(Records& records, uint32_t flows, Order order);
 
-// Of one record of the stream.
+// Of one record of the stream, and of a SYN.
 inline constexpr size_t kPcapBytes = kPcapRecordHeaderBytes + 66;
+inline constexpr size_t kSynPcapBytes = kPcapRecordHeaderBytes + 74;
 
 // One flow.
 struct EncodedFlow {

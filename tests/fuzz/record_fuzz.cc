@@ -36,6 +36,7 @@ FlowOptions OptionsOf(uint8_t how) {
   options.name_flow = [](const Flow& flow) { return absl::StrCat("flow_", flow.cookie); };
   // Few, so that the limits are reached.
   options.max_embryonic_flows = 4;
+  options.max_embryonic_bytes = kLargestChunkBytes * 2;
   options.max_ended_flows = 4;
   options.max_recent_cookies = 4;
   options.max_announcements = 4;
@@ -158,9 +159,14 @@ class Shard {
         now_ns_ += input.Byte() * 100 * kMillisecond;
         table_->Advance(now_ns_);
         break;
-      case 2:
-        table_->FlushStreams();
+      case 2: {
+        const int64_t offset_ns = input.Byte() * kMillisecond;
+        const uint8_t which = input.Byte();
+        if ((which & 1) != 0) table_->FlushStreams();
+        if ((which & 2) != 0) table_->set_wall_offset_ns(offset_ns);
+        if ((which & 4) != 0) table_->set_suspended_ns(offset_ns);
         break;
+      }
       case 3:
         Announce(input);
         break;

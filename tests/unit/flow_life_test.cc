@@ -272,6 +272,40 @@ TEST_CASE("The clock of a flow is that of its beginning", "[flow]") {
   CHECK(flows.FileOf(8).records.at(0).time_ns == kOffset + 3600 * kSecond + start_ns + 3);
 }
 
+TEST_CASE("What waits for a flow keeps its clock, too", "[flow]") {
+  constexpr int64_t kOffset = 1'700'000'000 * kSecond;
+  constexpr int64_t kSuspended = 3600 * kSecond;
+  constexpr uint16_t kPeers = 100;  // more than a chunk holds
+  const auto peer = [](uint16_t port) { return Tuple{.remote_port = port}; };
+  const bool is_wall_first = GENERATE(true, false);
+  FlowFixture flows;
+  flows.table().set_wall_offset_ns(kOffset);
+  const int64_t start_ns = flows.now_ns();
+  for (const uint8_t flags : {kSyn, kSynAck}) {
+    for (uint16_t port = 1; port <= kPeers; ++port) {
+      const Segment segment = {
+          .flags = flags, .seq = flags, .tuple = peer(port), .at_ns = start_ns + flags};
+      flags == kSyn ? flows.In(segment) : flows.Out(segment);
+    }
+  }
+  CHECK(flows.stats().embryonic == kPeers);
+  if (is_wall_first) flows.table().set_wall_offset_ns(kOffset + kSuspended);
+  flows.table().set_suspended_ns(kSuspended);
+  if (!is_wall_first) flows.table().set_wall_offset_ns(kOffset + kSuspended);
+  CHECK(flows.stats().embryonic == kPeers);
+  for (uint16_t port = 1; port <= kPeers; ++port) {
+    flows.Out({.seq = 3, .cookie = port, .tuple = peer(port), .at_ns = start_ns + 100});
+  }
+  flows.Finish();
+  for (uint16_t port = 1; port <= kPeers; ++port) {
+    const std::vector<PcapRecord>& records = flows.FileOf(port).records;
+    REQUIRE(records.size() == 3);
+    CHECK(records[0].time_ns == kOffset + start_ns + kSyn);
+    CHECK(records[1].time_ns == kOffset + start_ns + kSynAck);
+    CHECK(records[2].time_ns == kOffset + kSuspended + start_ns + 100);
+  }
+}
+
 TEST_CASE("Suspended time is in the file and not in a flow's age", "[flow]") {
   constexpr int64_t kOffset = 1'700'000'000 * kSecond;
   constexpr int64_t kSuspended = 24 * 3600 * kSecond;

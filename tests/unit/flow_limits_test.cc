@@ -310,7 +310,8 @@ TEST_CASE("Too many attempts push out the oldest of them and no captured flow", 
 TEST_CASE("Attempts that fill their memory push out the oldest of them", "[flow][limits]") {
   FlowOptions options = DefaultFlowOptions();
   // And where a SYN waits to be repeated.
-  options.max_embryonic_bytes = 100 * (sizeof(Flow) + kSmallestChunkBytes) + kLargestChunkBytes;
+  constexpr int64_t kAttemptBytes = sizeof(Flow) + kSmallestChunkBytes;
+  options.max_embryonic_bytes = 100 * kAttemptBytes + kLargestChunkBytes;
   FlowFixture flows(options);
   for (uint16_t port = 1; port <= 90; ++port) {
     for (int i = 0; i < 2; ++i) flows.In({.flags = kSyn, .seq = 100, .tuple = Peer(port)});
@@ -321,8 +322,8 @@ TEST_CASE("Attempts that fill their memory push out the oldest of them", "[flow]
   for (uint32_t packet = 0; packet < 100; ++packet) {
     flows.In({.seq = packet, .tuple = Peer(1000), .options = 40});
   }
-  CHECK(flows.Count(PH_EVICTED) >= 2 * (11'000 / 488 - 9));
-  CHECK(flows.Count(PH_EVICTED) <= 2 * (22'000 / 488 - 9));
+  CHECK(flows.Count(PH_EVICTED) >= 2 * (11'000 / kAttemptBytes - 9));
+  CHECK(flows.Count(PH_EVICTED) <= 2 * (22'000 / kAttemptBytes - 9));
   CHECK(flows.stats().embryonic == 91 - static_cast<int64_t>(flows.Count(PH_EVICTED)) / 2);
   CHECK(flows.stats().ended == 0);
 }
@@ -385,6 +386,7 @@ TEST_CASE("What is answered with SYN cookies takes little more", "[flow][limits]
     flows.Wait(40 * kSecond);
     CHECK(flows.stats().embryonic == 0);
     CHECK(flows.Count(PH_INCOMPLETE_HANDSHAKE) == 2 * kSyns);
+    CHECK(flows.stats().expired == kSyns);
   }
   SECTION("and an answer that is sent again is part of the flow") {
     flows.Out({.flags = kSynAck, .seq = 900, .ack = 101, .tuple = Peer(7)});
@@ -419,6 +421,17 @@ TEST_CASE("Of SYNs and other attempts the oldest gives way", "[flow][limits]") {
   for (uint16_t port = 1; port <= 7; ++port) {
     CHECK(flows.FileOf(port).records.size() == (port < 4 ? 1 : 2));
   }
+}
+
+TEST_CASE("A SYN of a time to come holds up no other", "[flow][limits]") {
+  FlowFixture flows;
+  const int64_t now_ns = flows.now_ns();
+  flows.In({.flags = kSyn, .seq = 1, .tuple = Peer(1), .at_ns = now_ns + 1000 * kSecond});
+  flows.In({.flags = kSyn, .seq = 2, .tuple = Peer(2), .at_ns = now_ns});
+  flows.table().Advance(now_ns + 29 * kSecond);
+  CHECK(flows.stats().embryonic == 1);
+  flows.table().Advance(now_ns + 31 * kSecond);
+  CHECK(flows.stats().embryonic == 0);
 }
 
 TEST_CASE("A SYN that nobody answers is over after flowtimeout", "[flow][limits]") {

@@ -70,7 +70,7 @@ struct FlowName {
   absl::CivilDay date;  // of the folder
 };
 
-// An entry's place among those of its state, oldest first.
+// An entry's place among those of its state, in the order in which they came to it.
 class AgeNode : public ListNode {};
 
 // What the table keeps of a 4-tuple in any state.

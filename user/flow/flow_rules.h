@@ -62,15 +62,14 @@ class FlowRules {
   // Whether packets can tell the local socket.
   bool knows_sockets() const { return options_.ownership <= Ownership::kAnnounced; }
 
-  // Whether the packet is a SYN of a peer, of which there may never be more, and nothing but what
-  // the host sends can tell an owner; or what answers that where the host takes no socket.
+  // Whether the packet is a SYN of a peer, behind which there may never come more.
   bool IsAttempt(const Packet& packet) const {
-    return options_.ownership == Ownership::kSocket && packet.IsSyn() && !packet.egress() &&
-           packet.cookie() == 0 && !packet.Is(PH_TCP_FIN | PH_TCP_RST);
+    return !packet.egress() && packet.IsSyn() && IsOfNoSocket(packet);
   }
+
+  // Whether it is a SYN-ACK for which the host keeps nothing.
   bool IsSynCookie(const Packet& packet) const {
-    return options_.ownership == Ownership::kSocket && packet.IsSynAck() && packet.egress() &&
-           packet.cookie() == 0 && !packet.Is(PH_TCP_FIN | PH_TCP_RST);
+    return packet.egress() && packet.IsSynAck() && IsOfNoSocket(packet);
   }
 
   // Of an embryonic flow: whether the packet makes it one to capture, with the cookie that it has
@@ -106,6 +105,12 @@ class FlowRules {
   }
 
  private:
+  // Whether the packet leaves open whose its connection is, and does not end it.
+  bool IsOfNoSocket(const Packet& packet) const {
+    return options_.ownership == Ownership::kSocket && packet.cookie() == 0 &&
+           !packet.Is(PH_TCP_FIN | PH_TCP_RST);
+  }
+
   const FlowOptions& options_;
 };
 

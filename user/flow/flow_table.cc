@@ -44,8 +44,10 @@ constexpr size_t kMostCachedFlows = 1024;
 // Records whose memory is fetched at once; more than the processor has fetches under way at a time.
 constexpr size_t kPrefetched = 16;
 
-// Two readings of one clock against another are not so far apart, no step of a clock that matters
-// is so small, and no suspend so short.
+// A record is no younger than so: one that is tells no time, and holds up nobody.
+constexpr int64_t kLeastAgeNs = -10'000'000'000;
+
+// Smaller differences are those between two readings.
 constexpr int64_t kSmallestStepNs = 10'000'000;
 
 int64_t TimeOf(const ph_header_record& record) { return static_cast<int64_t>(record.time_ns); }
@@ -93,17 +95,14 @@ FlowTable::~FlowTable() {
 }
 
 void FlowTable::set_wall_offset_ns(int64_t offset_ns) {
-  if (std::abs(offset_ns - wall_offset_ns_) >= kSmallestStepNs) {
-    // What began before keeps the clock that it began with, which what waits for a flow has not.
-    while (const ph_header_record* oldest = syns_.Oldest()) {
-      Recall(*DecodeRecord(oldest, sizeof(*oldest) + oldest->header_len));
-    }
-  }
+  if (std::abs(offset_ns - wall_offset_ns_) >= kSmallestStepNs) RecallAll();
   wall_offset_ns_ = offset_ns;
 }
 
 void FlowTable::set_suspended_ns(int64_t suspended_ns) {
-  if (std::abs(suspended_ns - suspended_ns_) >= kSmallestStepNs) suspended_ns_ = suspended_ns;
+  if (std::abs(suspended_ns - suspended_ns_) < kSmallestStepNs) return;
+  RecallAll();
+  suspended_ns_ = suspended_ns;
 }
 
 void FlowTable::OnRecords(absl::Span<const RecordBytes> records) {
@@ -216,9 +215,17 @@ bool FlowTable::Recall(const Packet& packet) {
     Bump(stats_.embryonic, int64_t{-1});
     BeginFlow(*syn);
   }
-  const std::optional<Packet> syn_ack = syns_.Take(packet, SynCache::Part::kSynAck);
+  // Where the packet is the SYN as it was kept, that is gone by now.
+  const std::optional<Packet> syn_ack = syns_.Take(syn ? *syn : packet, SynCache::Part::kSynAck);
   if (syn_ack) Dispatch(*syn_ack);
   return syn || syn_ack;
+}
+
+// What is kept as records has no clock of its own: makes flows of it while that of before is known.
+void FlowTable::RecallAll() {
+  while (const ph_header_record* oldest = syns_.Oldest()) {
+    Recall(*DecodeRecord(oldest, sizeof(*oldest) + oldest->header_len));
+  }
 }
 
 void FlowTable::KeepAttempt(const Packet& packet) {
@@ -635,10 +642,11 @@ void FlowTable::Advance(int64_t now_ns) {
   timers_.Advance(now_ns, [this, now_ns](TimerNode& timer) {
     OnTimer(static_cast<FlowEntry&>(timer), now_ns);
   });
-  for (const ph_header_record* syn = syns_.Oldest();
-       syn != nullptr && TimeOf(*syn) + options_.flow_timeout_ns <= now_ns; syn = syns_.Oldest()) {
-    Bump(stats_.expired);
-    DropOldestAttempt(*syn, PH_INCOMPLETE_HANDSHAKE);
+  while (const ph_header_record* oldest = syns_.Oldest()) {
+    const int64_t age_ns = now_ns - TimeOf(*oldest);
+    if (age_ns < options_.flow_timeout_ns && age_ns > kLeastAgeNs) break;
+    if (SynCache::PartOf(*oldest) == SynCache::Part::kSyn) Bump(stats_.expired);
+    DropOldestAttempt(*oldest, PH_INCOMPLETE_HANDSHAKE);
   }
   stats_.mapped_bytes.store(pool_.mapped_bytes(), std::memory_order_relaxed);
   stats_.idle_bytes.store(pool_.idle_bytes(), std::memory_order_relaxed);
@@ -684,7 +692,7 @@ void FlowTable::EvictEmbryonic() {
   while (true) {
     const ph_header_record* const syn = syns_.Oldest();
     AgeNode* oldest = embryonic_.front();
-    // They leave a quarter of the memory to attempts of which there is more.
+    // A quarter of the memory is for attempts of which there is more.
     bool is_syn_to_go = syn != nullptr && syns_.bytes() > options_.max_embryonic_bytes / 4 * 3;
     if (!is_syn_to_go) {
       if (stats_.embryonic.load(std::memory_order_relaxed) <= options_.max_embryonic_flows &&

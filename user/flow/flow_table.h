@@ -85,7 +85,7 @@ inline constexpr int64_t kFlowBytesBounds[] = {
 
 // Written by the shard's thread, read by any.
 struct FlowStats {
-  std::atomic<int64_t> embryonic{0};  // those of which there is no more than a SYN included
+  std::atomic<int64_t> embryonic{0};  // those that are kept as records included
   std::atomic<int64_t> capturing{0};
   std::atomic<int64_t> unnamed{0};  // capturing, and waiting for an announcement
   std::atomic<int64_t> ended{0};
@@ -198,6 +198,7 @@ class FlowTable {
   void Dispatch(const Packet& packet);
   void OnUnknown(const Packet& packet);
   bool Recall(const Packet& packet);
+  void RecallAll();
   void KeepAttempt(const Packet& packet);
   void Begin(const Packet& packet);
   void BeginFlow(const Packet& packet);

@@ -66,6 +66,7 @@ bool SynCache::AddBlock() {
   if (free_numbers_.empty()) {
     free_numbers_.push_back(static_cast<uint32_t>(blocks_.size()));
     blocks_.emplace_back();
+    free_numbers_.reserve(blocks_.capacity());  // so that giving back needs no memory
   }
   const uint32_t number = free_numbers_.back();
   free_numbers_.pop_back();

@@ -1,4 +1,4 @@
-// Connection attempts that take no socket, as a flood has them.
+// Connection attempts that may never become one, as in a flood.
 
 #ifndef PACKET_HEADERS_USER_FLOW_SYN_CACHE_H_
 #define PACKET_HEADERS_USER_FLOW_SYN_CACHE_H_
@@ -32,7 +32,8 @@ class SynCache {
   // Which one the packet of a record is. It has the SYN flag.
   static Part PartOf(const ph_header_record& record);
 
-  // Keeps a copy of the packet, of which there is none yet. False: the pool has no memory.
+  // Keeps a copy of the packet, whose part of its tuple is not kept yet. False: the pool has no
+  // memory.
   bool Add(const Packet& packet);
 
   // Whether that part of the packet's tuple is kept.
