@@ -309,8 +309,8 @@ TEST_CASE("Too many attempts push out the oldest of them and no captured flow", 
 
 TEST_CASE("Attempts that fill their memory push out the oldest of them", "[flow][limits]") {
   FlowOptions options = DefaultFlowOptions();
-  // And where a SYN waits to be repeated.
   constexpr int64_t kAttemptBytes = sizeof(Flow) + kSmallestChunkBytes;
+  // And where a SYN waits to be repeated.
   options.max_embryonic_bytes = 100 * kAttemptBytes + kLargestChunkBytes;
   FlowFixture flows(options);
   for (uint16_t port = 1; port <= 90; ++port) {

@@ -689,20 +689,18 @@ void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
 }
 
 void FlowTable::EvictEmbryonic() {
-  while (true) {
+  // A quarter of the memory is for attempts of which there is more.
+  while (syns_.bytes() > options_.max_embryonic_bytes / 4 * 3) {
+    const ph_header_record* const syn = syns_.Oldest();
+    if (syn == nullptr) break;
+    DropOldestAttempt(*syn, PH_EVICTED);
+  }
+  while (stats_.embryonic.load(std::memory_order_relaxed) > options_.max_embryonic_flows ||
+         embryonic_bytes_ + syns_.bytes() > options_.max_embryonic_bytes) {
     const ph_header_record* const syn = syns_.Oldest();
     AgeNode* oldest = embryonic_.front();
-    // A quarter of the memory is for attempts of which there is more.
-    bool is_syn_to_go = syn != nullptr && syns_.bytes() > options_.max_embryonic_bytes / 4 * 3;
-    if (!is_syn_to_go) {
-      if (stats_.embryonic.load(std::memory_order_relaxed) <= options_.max_embryonic_flows &&
-          embryonic_bytes_ + syns_.bytes() <= options_.max_embryonic_bytes) {
-        return;
-      }
-      is_syn_to_go = syn != nullptr && (oldest == nullptr ||
-                                        TimeOf(*syn) <= static_cast<const Flow*>(oldest)->first_ns);
-    }
-    if (is_syn_to_go) {
+    if (syn != nullptr &&
+        (oldest == nullptr || TimeOf(*syn) <= static_cast<const Flow*>(oldest)->first_ns)) {
       DropOldestAttempt(*syn, PH_EVICTED);
       continue;
     }

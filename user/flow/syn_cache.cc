@@ -30,7 +30,6 @@ struct SynCache::Block : ListNode {
   Place PlaceOf(uint32_t unit) { return {At(unit).flow_hash, number * kUnits + unit}; }
 
   const uint32_t number;
-  uint32_t packets = 0;         // that are kept
   uint32_t begin = kFirstUnit;  // before it none is kept
   uint32_t end = kFirstUnit;    // where the next record goes
   Chunk& chunk;
@@ -83,7 +82,6 @@ bool SynCache::Add(const Packet& packet) {
   std::memcpy(&newest_->At(newest_->end), packet.record, SizeOf(*packet.record));
   index_.insert(newest_->PlaceOf(newest_->end));
   newest_->kept.set(newest_->end);
-  ++newest_->packets;
   newest_->end += units;
   return true;
 }
@@ -101,7 +99,7 @@ std::optional<Packet> SynCache::Take(const Packet& packet, Part part) {
 const ph_header_record* SynCache::Oldest() {
   // Only a block that is being filled may hold none.
   Block* const block = order_.front();
-  if (block == nullptr || block->packets == 0) return nullptr;
+  if (block == nullptr || block->begin == block->end) return nullptr;
   while (!block->kept[block->begin]) block->begin += UnitsOf(block->At(block->begin));
   return &block->At(block->begin);
 }
@@ -118,7 +116,7 @@ void SynCache::Remove(Place place) {
   index_.erase(place);
   Block& block = *blocks_[place.at / kUnits];
   block.kept.reset(place.at % kUnits);
-  if (--block.packets > 0) return;
+  if (block.kept.any()) return;
   if (&block == newest_) {
     block.begin = block.end = kFirstUnit;
     return;
