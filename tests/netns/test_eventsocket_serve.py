@@ -1,6 +1,7 @@
 """-eventsocket.serve: other programs hear of every connection at once, as from tcp-info."""
 
 import calendar
+import contextlib
 import itertools
 import os
 import signal
@@ -139,17 +140,21 @@ class Announcements(ServeTest):
 
 
 def take_calls(listener, count):
+    """Says a word to each caller, and waits until it has reset the connection."""
     for _ in range(count):
-        listener.accept()[0].close()
+        with listener.accept()[0] as sock, contextlib.suppress(ConnectionResetError):
+            sock.send(b".")
+            sock.recv(1)
 
 
 def call(address, remote, first_port, count):
-    """Connects and resets, so often, each time from a port of its own."""
+    """Connects and resets once it was accepted, so often, each time from a port of its own."""
     for port in range(first_port, first_port + count):
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             sock.bind((address, port))
             sock.connect(remote)
+            sock.recv(1)
 
 
 @needs_daemon

@@ -1,6 +1,5 @@
 #include "user/capture/socket_events.h"
 
-#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -78,13 +77,7 @@ void SocketEvents::Drain(size_t most, absl::FunctionRef<void(const ph_socket_eve
 }
 
 uint64_t SocketEvents::lost() const {
-  const uint64_t ring_full =
-      std::atomic_ref(skeleton_->bss->ring_full).load(std::memory_order_relaxed);
-  bpf_prog_info info = {};
-  __u32 size = sizeof(info);
-  const int program = bpf_program__fd(skeleton_->progs.ph_socket_state);
-  const int error = bpf_obj_get_info_by_fd(program, &info, &size);
-  return ring_full + (error == 0 ? info.recursion_misses : 0);
+  return std::atomic_ref(skeleton_->bss->ring_full).load(std::memory_order_relaxed);
 }
 
 }  // namespace packet_headers

@@ -30,8 +30,7 @@ class SocketEvents : public SocketEventSource {
   int fd() const override;
   void Drain(size_t most, absl::FunctionRef<void(const ph_socket_event&)> use) override;
 
-  // Events that the ring had no room for, and those that came on a processor while it was at work
-  // on another one (counted from Linux 6.1 on; before, none is lost so).
+  // Events that the ring had no room for.
   uint64_t lost() const override;
 
  private:
