@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from typing import NamedTuple
@@ -206,8 +207,11 @@ class Ours:
             received = arrived["seen"]
         self._bed.assertEqual(arrived["seen"], received, "packets by the hook, and by the device")
         saved = arrived["saved"] + left["saved"]
+        lost = received + left["seen"] - saved
         missed = sum(way.get(reason, 0) for way in (arrived, left) for reason in TOO_FAST)
-        return Outcome(spent, saved, received + left["seen"] - saved, missed)
+        if lost > 0:
+            print(f"{lost} packets not saved: {books}", file=sys.stderr, flush=True)
+        return Outcome(spent, saved, lost, missed)
 
 
 class _Peer:

@@ -8,6 +8,7 @@
 
 #include "tests/support/catch.h"
 #include "tests/support/decompress.h"
+#include "user/output/typical_flow.h"
 
 namespace packet_headers::testing {
 namespace {
@@ -84,6 +85,26 @@ TEST_CASE("What was compressed is read by others", "[compressor]") {
       if (size >= 1000) CHECK(writer.file().size() < size / 4 * 3);
     }
   }
+}
+
+TEST_CASE("Headers of a short flow need no codes of their own", "[compressor]") {
+  std::minstd_rand random(2);  // not the compressor's own examples
+  size_t with_typical_codes = 0;
+  size_t with_own_codes = 0;
+  for (int i = 0; i < 20; ++i) {
+    const std::string flow = TypicalFlow(random);
+    Writer typical(Compression::kGzip);
+    typical.Write(flow);
+    const Decompressed read = Decompress(Compression::kGzip, typical.file());
+    CHECK(read.is_whole);
+    CHECK((read.bytes == flow));
+    with_typical_codes += typical.file().size();
+    Writer own(Compression::kGzip);
+    own.Write(flow, /*last=*/false);  // more could come
+    own.Write("", /*last=*/true);
+    with_own_codes += own.file().size();
+  }
+  CHECK(with_typical_codes < with_own_codes * 11 / 10);
 }
 
 TEST_CASE("Pieces up to the last are one member", "[compressor]") {

@@ -4,10 +4,13 @@
 #include <zstd.h>
 
 #include <cstdint>
+#include <random>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "user/base/out_of_memory.h"
+#include "user/output/typical_flow.h"
 
 namespace packet_headers {
 namespace {
@@ -16,6 +19,11 @@ constexpr size_t kOutputBytes = 128 * 1024;
 
 constexpr int kGzipLevel = 1;
 
+// Members below this size are made with codes that suit most of them: to make codes for each takes
+// four times as long as all else (docs/performance.md).
+constexpr size_t kTypicalBytes = 16 * 1024;
+constexpr int kTypicalFlows = 64;
+
 // The headers of a flow repeat what is near: on 16 MB of them, larger windows are slower and make
 // larger frames.
 constexpr int kZstdLevel = 3;
@@ -23,24 +31,46 @@ constexpr int kZstdWindowLog = 17;
 
 class PassThrough final : public Compressor {
  private:
-  void Begin() override {}
+  void Begin(absl::string_view, bool) override {}
   absl::Status Compress(absl::string_view bytes, bool, Sink sink) override {
     return bytes.empty() ? absl::OkStatus() : sink(bytes);
   }
 };
 
+// Huffman codes for the headers of a short flow. Made once, in 2 ms.
+isal_hufftables* TypicalCodes() {
+  static isal_hufftables* const codes = [] {
+    const auto histogram = std::make_unique<isal_huff_histogram>();
+    std::minstd_rand random;
+    for (int i = 0; i < kTypicalFlows; ++i) {
+      std::string flow = TypicalFlow(random);
+      isal_update_histogram(reinterpret_cast<uint8_t*>(flow.data()), static_cast<int>(flow.size()),
+                            histogram.get());
+    }
+    auto* const made = new isal_hufftables;  // for good
+    isal_create_hufftables(made, histogram.get());
+    return made;
+  }();
+  return codes;
+}
+
 class GzipCompressor final : public Compressor {
  public:
   GzipCompressor() : level_buffer_(ISAL_DEF_LVL1_DEFAULT), output_(kOutputBytes) {
     isal_deflate_init(&stream_);
-    stream_.level = kGzipLevel;
     stream_.level_buf = level_buffer_.data();
     stream_.level_buf_size = level_buffer_.size();
   }
 
  private:
-  void Begin() override {
+  void Begin(absl::string_view bytes, bool last) override {
     isal_deflate_reset(&stream_);
+    if (last && bytes.size() < kTypicalBytes) {
+      stream_.level = 0;
+      isal_deflate_set_hufftables(&stream_, TypicalCodes(), IGZIP_HUFFTABLE_CUSTOM);
+    } else {
+      stream_.level = kGzipLevel;
+    }
     stream_.gzip_flag = IGZIP_GZIP;  // which the library takes back once it wrote a header
   }
 
@@ -83,7 +113,9 @@ class ZstdCompressor final : public Compressor {
     void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
   };
 
-  void Begin() override { ZSTD_CCtx_reset(context_.get(), ZSTD_reset_session_only); }
+  void Begin(absl::string_view, bool) override {
+    ZSTD_CCtx_reset(context_.get(), ZSTD_reset_session_only);
+  }
 
   absl::Status Compress(absl::string_view bytes, bool last, Sink sink) override {
     ZSTD_inBuffer in = {bytes.data(), bytes.size(), 0};
@@ -134,7 +166,7 @@ std::unique_ptr<Compressor> Compressor::Make(Compression compression) {
 absl::Status Compressor::Write(absl::string_view bytes, bool last, Sink sink) {
   if (!in_member_) {
     if (bytes.empty()) return absl::OkStatus();
-    Begin();
+    Begin(bytes, last);
   }
   const absl::Status status = Compress(bytes, last, sink);
   in_member_ = status.ok() && !last;

@@ -34,7 +34,8 @@ class Compressor {
   absl::Status Write(absl::string_view bytes, bool last, Sink sink);
 
  protected:
-  virtual void Begin() = 0;
+  // `bytes` are the first of the member, and all of it if `last`.
+  virtual void Begin(absl::string_view bytes, bool last) = 0;
   virtual absl::Status Compress(absl::string_view bytes, bool last, Sink sink) = 0;
 
  private:
