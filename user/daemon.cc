@@ -17,6 +17,7 @@
 #include "spdlog/spdlog.h"
 #include "user/base/clock.h"
 #include "user/base/folders.h"
+#include "user/base/named_thread.h"
 #include "user/base/paced_log.h"
 #include "user/capture/bpf_capture.h"
 #include "user/capture/pcap_capture.h"
@@ -175,6 +176,13 @@ Observed Daemon::observed() const {
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& asked) {
   const Config config = WithinMemory(asked);
   RaiseDescriptorLimit();
+  // Shards inherit it, which start when no right is left.
+  if (!BecomeUrgent()) {
+    spdlog::info(
+        "no right to nice {}, which takes CAP_SYS_NICE or `ulimit -e {}`: packets may be "
+        "lost where processors are scarce",
+        kUrgentNice, 20 - kUrgentNice);
+  }
   absl::StatusOr<UniqueFd> signals = CatchStopSignals();
   if (!signals.ok()) return signals.status();
   absl::StatusOr<std::string> prefix = ReadOrMakeUuidPrefix(config);
@@ -314,6 +322,7 @@ absl::Status Daemon::StartThreads(Opened& opened) {
       HttpServer::Start(std::move(opened.http_listener), Routes(), http_heartbeat_);
   if (!http.ok()) return http.status();
   http_ = *std::move(http);
+  CeaseToBeUrgent();
   return absl::OkStatus();
 }
 

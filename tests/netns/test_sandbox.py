@@ -1,6 +1,7 @@
 """Least privilege: what each thread can't do once it captures, and that it captures nevertheless."""
 
 import collections
+import contextlib
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ TRIES = {"read /etc/shadow", "write outside the data directory", "execute a prog
          "change a file's mode", "have another process signalled", "trace another process",
          "open a TCP socket", "open a UDP socket", "load a BPF program"}
 PARTS = {"capabilities", "no_new_privs", "dumpable", "landlock", "seccomp"}
+OTHERS = "packet-headers", "publisher", "http"
 NOBODY = 65534
 CAPABILITIES = {"net_admin": 12, "net_raw": 13}
 NO_LANDLOCK = sys.executable, os.path.join(HERE, "without_call.py"), "landlock_create_ruleset"
@@ -36,12 +38,19 @@ def selftest_of(log):
 
 
 def status_of(pid):
-    """The fields of each thread's status."""
+    """The fields of each thread's status. A thread may end meanwhile."""
     threads = []
     for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as file:
+        with (contextlib.suppress(FileNotFoundError, ProcessLookupError),
+              open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as file):
             threads.append(dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line))
     return threads
+
+
+def nice_of(pid):
+    """How nice its threads are, but the one that may end meanwhile."""
+    return {thread["Name"]: os.getpriority(os.PRIO_PROCESS, int(thread["Pid"]))
+            for thread in status_of(pid) if thread["Name"] != "salvage"}
 
 
 class SandboxTest(CaptureTest):
@@ -159,12 +168,23 @@ class EveryThread(SandboxTest):
     def test_pcap_as_another_user(self):
         self.with_events("-capture.engine=pcap", f"-user={NOBODY}", kept=["net_raw"], user=NOBODY)
 
+    def test_niceness(self):
+        """It takes a right that is gone afterwards; who starts it may have decided."""
+        for own, shards, others in ((0, -5, 0), (-5, -5, 0), (3, 3, 3), (-7, -7, -7)):
+            with self.subTest(own):
+                daemon = self.start_tested("-shards=2", rights=("nice", "-n", str(own)))
+                self.assertEqual(nice_of(daemon.pid), {"shard 0": shards, "shard 1": shards,
+                                                       **dict.fromkeys(OTHERS, others)})
+                self.finish(daemon)
+
     @needs_tool("setpriv")
     def test_started_with_ambient_capabilities(self):
         """Not by root: the bounding set stays, from which nothing comes back by no_new_privs."""
         rights = ("bpf", "net_admin")
         daemon = self.start_tested("-capture.engine=bpf", rights=rights_of(*rights))
         self.assert_sealed(daemon, user=NOBODY, bounding=1 << 39 | 1 << 12)
+        self.assertEqual(set(nice_of(daemon.pid).values()), {0})
+        self.assertIn("no right to nice -5", daemon.log)
         self.finish_with_flow(daemon)
 
     @needs_tool("setpriv")

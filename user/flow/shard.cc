@@ -53,7 +53,8 @@ Shard::Shard(uint32_t index, const FlowOptions& options, RecordSource& source, M
                job.done = &done_;
                publisher.Submit(std::move(job));
              }),
-      thread_(StartThread(heartbeat_.thread(), [this] { Run(); })) {}
+      thread_(StartThread(
+          heartbeat_.thread(), [this] { Run(); }, Urgency::kUrgent)) {}
 
 void Shard::Finish() {
   BeginToFinish();

@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -85,6 +86,8 @@ std::vector<Group> Groups(pid_t own) {
         {SCMP_SYS(membarrier)},
         {SCMP_SYS(sched_yield)},
         {SCMP_SYS(sched_getaffinity)},
+        {SCMP_SYS(getpriority), {Is(0, PRIO_PROCESS), Is(1, 0)}},
+        {SCMP_SYS(setpriority), {Is(0, PRIO_PROCESS), Is(1, 0)}},
         {SCMP_SYS(getcpu)},
         {SCMP_SYS(prctl), {Is(0, PR_SET_NAME)}},
         {SCMP_SYS(prctl), {Is(0, PR_GET_NAME)}},
