@@ -29,13 +29,14 @@ struct ph_event_id {
 
 /*
  * What ph_socket_state has told and ph_socket_state_nested has not come to: one event a processor.
- * What that one never comes to, since it was left out itself, gives way to others.
+ * What that one never comes to, since it was left out itself, gives way to others. There are many
+ * more places than processors, so that nothing gives way before: its event would be told twice.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct ph_event_id);
 	__type(value, __u8);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 8192);
 } ph_told SEC(".maps");
 
 /*
@@ -147,7 +148,8 @@ int ph_socket_state(const __u64 *arguments)
 
 /*
  * Tells of those. It is attached behind the program above, so it comes to each event after it. Where
- * an interrupt finds it at work, that one is not, and tells: no event is left out by both.
+ * an interrupt finds it at work, that one is not, and tells: as long as interrupts alone come in
+ * between, and none in between those, no event is left out by both.
  */
 SEC("tp_btf/inet_sock_set_state")
 int ph_socket_state_nested(const __u64 *arguments)

@@ -176,13 +176,7 @@ Observed Daemon::observed() const {
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& asked) {
   const Config config = WithinMemory(asked);
   RaiseDescriptorLimit();
-  // Shards inherit it, which start when no right is left.
-  if (!BecomeUrgent()) {
-    spdlog::info(
-        "no right to nice {}, which takes CAP_SYS_NICE or `ulimit -e {}`: packets may be "
-        "lost where processors are scarce",
-        kUrgentNice, 20 - kUrgentNice);
-  }
+  BecomeUrgent();  // for the shards, which start when the right to it is gone
   absl::StatusOr<UniqueFd> signals = CatchStopSignals();
   if (!signals.ok()) return signals.status();
   absl::StatusOr<std::string> prefix = ReadOrMakeUuidPrefix(config);

@@ -12,20 +12,20 @@
 
 namespace packet_headers {
 
-// Of threads that lose packets when they come too late, as far as the process was started at this
-// niceness or has the right to it: where processors are scarce, three times the share of others
-// (sched(7)).
+// Of threads that lose packets when they come too late: where processors are scarce it gives them
+// three times the share of others in the same group of tasks (sched(7)).
 inline constexpr int kUrgentNice = -5;
 
 enum class Urgency { kNone, kUrgent };
 
-// Takes kUrgentNice, by CAP_SYS_NICE or RLIMIT_NICE, for this thread and those it starts as urgent.
-// Who started the process at another niceness than 0 has decided. Returns whether nothing lacks.
-inline bool BecomeUrgent() {
-  return getpriority(PRIO_PROCESS, 0) != 0 || setpriority(PRIO_PROCESS, 0, kUrgentNice) == 0;
+// Gives kUrgentNice to this thread, and so to those it starts as urgent, by CAP_SYS_NICE or
+// RLIMIT_NICE; without them all stays as it is. Who started the process at another niceness than 0
+// has decided.
+inline void BecomeUrgent() {
+  if (getpriority(PRIO_PROCESS, 0) == 0) setpriority(PRIO_PROCESS, 0, kUrgentNice);
 }
 
-// The opposite, which needs no right.
+// The opposite, also where the process was started at kUrgentNice. Needs no right.
 inline void CeaseToBeUrgent() {
   if (getpriority(PRIO_PROCESS, 0) == kUrgentNice) setpriority(PRIO_PROCESS, 0, 0);
 }

@@ -20,7 +20,7 @@ constexpr size_t kOutputBytes = 128 * 1024;
 constexpr int kGzipLevel = 1;
 
 // Members below this size are made with codes that suit most of them: to make codes for each takes
-// four times as long as all else (docs/performance.md).
+// three quarters of the time (docs/performance.md).
 constexpr size_t kTypicalBytes = 16 * 1024;
 constexpr int kTypicalFlows = 64;
 
@@ -37,7 +37,7 @@ class PassThrough final : public Compressor {
   }
 };
 
-// Huffman codes for the headers of a short flow. Made once, in 2 ms.
+// Huffman codes for the headers of a short flow, made once, in 2 ms. Null if the library can't.
 isal_hufftables* TypicalCodes() {
   static isal_hufftables* const codes = [] {
     const auto histogram = std::make_unique<isal_huff_histogram>();
@@ -48,8 +48,7 @@ isal_hufftables* TypicalCodes() {
                             histogram.get());
     }
     auto* const made = new isal_hufftables;  // for good
-    isal_create_hufftables(made, histogram.get());
-    return made;
+    return isal_create_hufftables(made, histogram.get()) == 0 ? made : nullptr;
   }();
   return codes;
 }
@@ -67,7 +66,8 @@ class GzipCompressor final : public Compressor {
     isal_deflate_reset(&stream_);
     if (last && bytes.size() < kTypicalBytes) {
       stream_.level = 0;
-      isal_deflate_set_hufftables(&stream_, TypicalCodes(), IGZIP_HUFFTABLE_CUSTOM);
+      isal_deflate_set_hufftables(
+          &stream_, codes_, codes_ != nullptr ? IGZIP_HUFFTABLE_CUSTOM : IGZIP_HUFFTABLE_DEFAULT);
     } else {
       stream_.level = kGzipLevel;
     }
@@ -95,6 +95,7 @@ class GzipCompressor final : public Compressor {
     return absl::OkStatus();
   }
 
+  isal_hufftables* const codes_ = TypicalCodes();
   isal_zstream stream_;
   std::vector<uint8_t> level_buffer_;
   std::vector<uint8_t> output_;

@@ -32,13 +32,16 @@ struct Headers {
 }  // namespace
 
 std::string TypicalFlow(std::minstd_rand& random) {
-  const auto below = [&random](uint32_t bound) { return random() % bound; };
-  const auto any = [&random] { return static_cast<uint32_t>(random() << 16 ^ random()); };
+  const auto below = [&random](uint32_t bound) { return static_cast<uint32_t>(random() % bound); };
+  const auto any = [&below] {
+    const uint32_t high = below(1 << 16) << 16;
+    return high | below(1 << 16);
+  };
 
   // Of each end, as its last packet had it.
   Headers ends[2] = {};
   for (Headers& headers : ends) {
-    std::generate_n(headers.ethernet.h_source, ETH_ALEN, random);
+    std::generate_n(headers.ethernet.h_source, ETH_ALEN, any);
     headers.ethernet.h_proto = htons(ETH_P_IP);
     headers.ip.version = 4;
     headers.ip.ihl = 5;
@@ -56,7 +59,7 @@ std::string TypicalFlow(std::minstd_rand& random) {
     headers.length = 10;
     headers.timestamp_be = any();
   }
-  int64_t time_ns = static_cast<int64_t>(random()) * 1'000'000'000 + below(1'000'000'000);
+  int64_t time_ns = int64_t{below(1U << 31)} * 1'000'000'000;
 
   std::string file = PcapFileHeader(LinkType::kEthernet, sizeof(Headers));
   for (int i = 0; i < kPackets; ++i) {

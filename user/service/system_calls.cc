@@ -34,7 +34,7 @@ namespace {
 
 using Condition = scmp_arg_cmp;
 
-// Allowed with one argument, or two, as said; of several rows one is enough.
+// Allowed with arguments as said; of several rows one is enough.
 struct AllowedCall {
   int number;
   std::vector<Condition> when = {};
@@ -87,7 +87,7 @@ std::vector<Group> Groups(pid_t own) {
         {SCMP_SYS(sched_yield)},
         {SCMP_SYS(sched_getaffinity)},
         {SCMP_SYS(getpriority), {Is(0, PRIO_PROCESS), Is(1, 0)}},
-        {SCMP_SYS(setpriority), {Is(0, PRIO_PROCESS), Is(1, 0)}},
+        {SCMP_SYS(setpriority), {Is(0, PRIO_PROCESS), Is(1, 0), Is(2, 0)}},
         {SCMP_SYS(getcpu)},
         {SCMP_SYS(prctl), {Is(0, PR_SET_NAME)}},
         {SCMP_SYS(prctl), {Is(0, PR_GET_NAME)}},
