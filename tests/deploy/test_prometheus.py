@@ -270,6 +270,8 @@ class Faults(HealthTest):
         self.expect("PacketHeadersMemoryNearLimit", "PacketHeadersLosingPackets",
                     meanwhile=lambda: self.flows(100))
         os.unlink(filling)
+        # Until then the memory in use may come near its limit again.
+        wait_until(lambda: self.daemon.metric("files_waiting") == 0, "what waited is written", 30)
         self.end("PacketHeadersMemoryNearLimit")
 
         # A stream whose sync failed is given up: nobody knows what of it is on the disk.
