@@ -91,7 +91,7 @@ Records::Template Records::Make(ph_direction direction, bool is_syn) {
   }
   const testing::Bytes frame = packet.bytes();
   const size_t header_bytes = packet.header_length();
-  const size_t room = header_bytes <= PH_HEADER_CLASS_0 ? PH_HEADER_CLASS_0 : PH_HEADER_CLASS_1;
+  const size_t room = ph_class_of(header_bytes);
   Template made = {packet.key(direction), std::vector<char>(sizeof(ph_header_record) + room)};
   auto& record = *reinterpret_cast<ph_header_record*>(made.record.data());
   record.ifindex = 2;

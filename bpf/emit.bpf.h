@@ -51,26 +51,31 @@ static __always_inline int ph_copy_direct(__u8 *to, struct ph_frame frame, const
 	return 1;
 }
 
-/* Bytes of Ethernet, IP and TCP headers with nothing between, and of the timestamp option. */
-#define PH_IPV4_BYTES (sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct ph_tcp))
-#define PH_IPV6_BYTES (sizeof(struct ethhdr) + sizeof(struct ipv6hdr) + sizeof(struct ph_tcp))
+/* Bytes of IP and TCP headers with nothing between, and of the timestamp option. */
+#define PH_IPV4_BYTES (sizeof(struct iphdr) + sizeof(struct ph_tcp))
+#define PH_IPV6_BYTES (sizeof(struct ipv6hdr) + sizeof(struct ph_tcp))
 #define PH_TIMESTAMP_BYTES 12
 
-/* `stored_length` is the same in the record. */
+/* `stored_length` is the same in the record. `link_layer` and `capacity` are constants. */
 static __always_inline int ph_copy_headers(__u8 *to, struct ph_frame frame, __u64 length,
-					   const __u16 *stored_length, const __u32 capacity)
+					   const __u16 *stored_length,
+					   const enum ph_link_layer link_layer,
+					   const __u32 capacity)
 {
 	/* The lengths of nearly all packets are worth a copy of their own. */
-#define PH_TRY_DIRECT(bytes)                                                                       \
-	if (length == (bytes) && ph_copy_direct(to, frame, bytes, capacity))                       \
+#define PH_TRY_DIRECT(link, l2_bytes, l3_bytes)                                                    \
+	if (link_layer == (link) && ph_class_of((l2_bytes) + (l3_bytes)) == capacity &&            \
+	    length == (l2_bytes) + (l3_bytes) &&                                                   \
+	    ph_copy_direct(to, frame, (l2_bytes) + (l3_bytes), capacity))                          \
 		return 1;
-	if (capacity == PH_HEADER_CLASS_0) {
-		PH_TRY_DIRECT(PH_IPV4_BYTES)
-		PH_TRY_DIRECT(PH_IPV4_BYTES + PH_TIMESTAMP_BYTES)
-	} else if (capacity == PH_HEADER_CLASS_1) {
-		PH_TRY_DIRECT(PH_IPV6_BYTES)
-		PH_TRY_DIRECT(PH_IPV6_BYTES + PH_TIMESTAMP_BYTES)
-	}
+#define PH_TRY_LINK(link, l2_bytes)                                                                \
+	PH_TRY_DIRECT(link, l2_bytes, PH_IPV4_BYTES)                                               \
+	PH_TRY_DIRECT(link, l2_bytes, PH_IPV4_BYTES + PH_TIMESTAMP_BYTES)                          \
+	PH_TRY_DIRECT(link, l2_bytes, PH_IPV6_BYTES)                                               \
+	PH_TRY_DIRECT(link, l2_bytes, PH_IPV6_BYTES + PH_TIMESTAMP_BYTES)
+	PH_TRY_LINK(PH_LINK_ETHERNET, sizeof(struct ethhdr))
+	PH_TRY_LINK(PH_LINK_IP, 0)
+#undef PH_TRY_LINK
 #undef PH_TRY_DIRECT
 	__builtin_memset(to, 0, capacity);
 	frame.is_direct = 0;
@@ -115,7 +120,7 @@ static __always_inline enum ph_counter ph_emit_class(struct ph_frame frame,
 	record->tcp_flags = headers->tcp_flags;
 	__builtin_memset(record->reserved, 0, sizeof(record->reserved));
 	if (!ph_copy_headers(record->headers, frame, headers->length, &record->header_len,
-			     capacity)) {
+			     packet->link_layer, capacity)) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return PH_TRUNCATED;
 	}

@@ -25,6 +25,15 @@ typedef __u32 __attribute__((may_alias)) ph_key_word;
 
 PH_STATIC_ASSERT(sizeof(struct ph_flow_key) == 36, "ph_flow_key has no padding");
 
+/*
+ * Where both ports are, the local one first. They are stored at once, as the hash reads them: the
+ * processor can't hand on two stores to one load, and would wait until they are in its cache.
+ */
+static __ph_inline void *ph_ports_of(struct ph_flow_key *key)
+{
+	return (__u8 *)key + __builtin_offsetof(struct ph_flow_key, local_port_be);
+}
+
 static __ph_inline void ph_map_ipv4(__u8 *address, __be32 ipv4)
 {
 	__builtin_memset(address, 0, 8);

@@ -21,6 +21,15 @@
 #define PH_HEADER_CLASS_2 264
 #define PH_HEADER_CLASS_3 PH_MAX_HEADER_BYTES
 
+/* The class of so many header bytes. */
+static __ph_inline __u32 ph_class_of(__u32 header_bytes)
+{
+	return header_bytes <= PH_HEADER_CLASS_0   ? PH_HEADER_CLASS_0
+	       : header_bytes <= PH_HEADER_CLASS_1 ? PH_HEADER_CLASS_1
+	       : header_bytes <= PH_HEADER_CLASS_2 ? PH_HEADER_CLASS_2
+						   : PH_HEADER_CLASS_3;
+}
+
 struct ph_header_record {
 	__u64 time_ns;	     /* CLOCK_MONOTONIC */
 	__u64 socket_cookie; /* of the local socket that owns the flow; 0: the hook knew none */

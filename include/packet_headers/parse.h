@@ -293,14 +293,14 @@ static __ph_inline enum ph_counter ph_locate(struct ph_frame frame, enum ph_link
 	return result == PH_CAPTURED ? ph_locate_behind_tcp(&cursor, headers) : result;
 }
 
-/* `ports_be` is read from the start of the TCP header; behind IP, in a direct frame. */
+/* `ports_be` is both as they are in the TCP header; behind IP, in a direct frame. */
 static __ph_inline int ph_read_ports(struct ph_frame frame, const struct ph_headers *headers,
-				     __u64 ip_bytes, __be16 ports_be[2])
+				     __u64 ip_bytes, __be32 *ports_be)
 {
 	__u64 l4_offset =
 		frame.is_direct ? headers->l3_offset + ip_bytes : (__u64)headers->l4_offset;
 
-	return ph_read(frame, l4_offset, ports_be, 2 * sizeof(__be16));
+	return ph_read(frame, l4_offset, ports_be, sizeof(*ports_be));
 }
 
 /* The key of the flow whose headers ph_locate() found in the same frame; returns whether it is. */
@@ -309,13 +309,13 @@ static __ph_inline int ph_read_key(struct ph_frame frame, const struct ph_header
 {
 	__u8 *source = direction == PH_EGRESS ? key->local_addr : key->remote_addr;
 	__u8 *destination = direction == PH_EGRESS ? key->remote_addr : key->local_addr;
-	__be16 ports_be[2]; /* source, destination */
+	__be32 ports_be; /* source, destination */
 
 	if (headers->is_ipv6) {
 		struct ipv6hdr ip;
 
 		if (!ph_read(frame, headers->l3_offset, &ip, sizeof(ip)) ||
-		    !ph_read_ports(frame, headers, sizeof(ip), ports_be))
+		    !ph_read_ports(frame, headers, sizeof(ip), &ports_be))
 			return 0;
 		__builtin_memcpy(source, &ip.saddr, 16);
 		__builtin_memcpy(destination, &ip.daddr, 16);
@@ -323,13 +323,14 @@ static __ph_inline int ph_read_key(struct ph_frame frame, const struct ph_header
 		struct iphdr ip;
 
 		if (!ph_read(frame, headers->l3_offset, &ip, sizeof(ip)) ||
-		    !ph_read_ports(frame, headers, sizeof(ip), ports_be))
+		    !ph_read_ports(frame, headers, sizeof(ip), &ports_be))
 			return 0;
 		ph_map_ipv4(source, ip.saddr);
 		ph_map_ipv4(destination, ip.daddr);
 	}
-	PH_STORE(__be16, &key->remote_port_be, ports_be[direction == PH_EGRESS ? 1 : 0]);
-	PH_STORE(__be16, &key->local_port_be, ports_be[direction == PH_EGRESS ? 0 : 1]);
+	if (direction == PH_INGRESS)
+		ports_be = ports_be << 16 | ports_be >> 16;
+	PH_STORE(__be32, ph_ports_of(key), ports_be);
 	return 1;
 }
 
