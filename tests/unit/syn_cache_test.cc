@@ -29,6 +29,8 @@ class Syn {
     ph_header_record about = {};
     about.time_ns = 1000 + number;
     about.ifindex = 2;
+    about.vlan_tci = number;
+    about.vlan_proto_be = ph_htons(PH_ETHERTYPE_VLAN);
     record_ = RecordOf(testing::Packet()
                            .Ethernet()
                            .Ipv4("198.51.100.7", "192.0.2.1")
@@ -89,7 +91,7 @@ TEST_CASE("A SYN takes little more than its record", "[syn_cache]") {
     SynCache syns(pool);
     for (uint16_t i = 0; i < kSyns; ++i) REQUIRE(syns.Add(Syn(i).packet()));
     CHECK(syns.bytes() <= budget.used_bytes());
-    CHECK(syns.bytes() / kSyns <= static_cast<int64_t>(Syn(0).bytes().size() + 16));
+    CHECK(syns.bytes() / kSyns <= static_cast<int64_t>(Syn(0).packet().record->header_len + 38));
   }
   CHECK(budget.used_bytes() == 0);
 }
@@ -111,35 +113,39 @@ TEST_CASE("Whatever comes and goes, the oldest SYN is the oldest", "[syn_cache][
   MemoryBudget budget(kMemory);
   ChunkPool pool(budget, /*max_idle_bytes=*/0);
   SynCache syns(pool);
-  std::deque<uint16_t> expected;  // oldest first
+  std::deque<Syn> expected;  // oldest first
   std::mt19937 random(GENERATE(1, 2, 3));
   uint16_t next = 0;
   for (int turn = 0; turn < 20'000; ++turn) {
     // More come than go, then more go than come.
     const bool grows = turn / 500 % 2 == 0;
     if (expected.empty() || random() % 3 < (grows ? 2 : 1)) {
-      REQUIRE(syns.Add(Syn(next, random() % 11 * 4).packet()));
-      expected.push_back(next++);
+      expected.emplace_back(next++, random() % 11 * 4);
+      REQUIRE(syns.Add(expected.back().packet()));
     } else if (random() % 2 == 0) {
-      const ph_header_record* const oldest = syns.Oldest();
-      REQUIRE(oldest != nullptr);
-      CHECK(oldest->time_ns == uint64_t{1000} + expected.front());
+      const std::optional<SynCache::Attempt> oldest = syns.Oldest();
+      REQUIRE(oldest);
+      CHECK(oldest->time_ns == expected.front().packet().time_ns());
+      CHECK(oldest->ifindex == 2);
+      CHECK(oldest->direction == PH_INGRESS);
+      CHECK(oldest->part == kSynPart);
+      CHECK(BytesOf(*syns.DecodeOldest().record) == expected.front().bytes());
       syns.RemoveOldest();
       expected.pop_front();
     } else {
       const auto any = expected.begin() + random() % expected.size();
-      const auto taken = syns.Take(Syn(*any).packet(), kSynPart);
+      const auto taken = syns.Take(any->packet(), kSynPart);
       REQUIRE(taken);
-      CHECK(taken->record->time_ns == uint64_t{1000} + *any);
+      CHECK(BytesOf(*taken->record) == any->bytes());
       expected.erase(any);
     }
     CHECK(syns.size() == expected.size());
   }
   while (!expected.empty()) {
-    CHECK(syns.Take(Syn(expected.back()).packet(), kSynPart));
+    CHECK(syns.Take(expected.back().packet(), kSynPart));
     expected.pop_back();
   }
-  CHECK(syns.Oldest() == nullptr);
+  CHECK_FALSE(syns.Oldest());
   // What is being filled stays.
   CHECK(syns.bytes() <= static_cast<int64_t>(kLargestChunkBytes));
   CHECK(budget.used_bytes() <= kSlab);

@@ -50,8 +50,6 @@ constexpr int64_t kLeastAgeNs = -10'000'000'000;
 // Smaller differences are those between two readings.
 constexpr int64_t kSmallestStepNs = 10'000'000;
 
-int64_t TimeOf(const ph_header_record& record) { return static_cast<int64_t>(record.time_ns); }
-
 LinkType LinkTypeOf(const ph_header_record& record) {
   return record.link_layer == PH_LINK_ETHERNET ? LinkType::kEthernet : LinkType::kRawIp;
 }
@@ -223,9 +221,7 @@ bool FlowTable::Recall(const Packet& packet) {
 
 // What is kept as records has no clock of its own: makes flows of it while that of before is known.
 void FlowTable::RecallAll() {
-  while (const ph_header_record* oldest = syns_.Oldest()) {
-    Recall(*DecodeRecord(oldest, sizeof(*oldest) + oldest->header_len));
-  }
+  while (syns_.Oldest()) Recall(syns_.DecodeOldest());
 }
 
 void FlowTable::KeepAttempt(const Packet& packet) {
@@ -642,10 +638,10 @@ void FlowTable::Advance(int64_t now_ns) {
   timers_.Advance(now_ns, [this, now_ns](TimerNode& timer) {
     OnTimer(static_cast<FlowEntry&>(timer), now_ns);
   });
-  while (const ph_header_record* oldest = syns_.Oldest()) {
-    const int64_t age_ns = now_ns - TimeOf(*oldest);
+  while (const auto oldest = syns_.Oldest()) {
+    const int64_t age_ns = now_ns - oldest->time_ns;
     if (age_ns < options_.flow_timeout_ns && age_ns > kLeastAgeNs) break;
-    if (SynCache::PartOf(*oldest) == SynCache::Part::kSyn) Bump(stats_.expired);
+    if (oldest->part == SynCache::Part::kSyn) Bump(stats_.expired);
     DropOldestAttempt(*oldest, PH_INCOMPLETE_HANDSHAKE);
   }
   stats_.mapped_bytes.store(pool_.mapped_bytes(), std::memory_order_relaxed);
@@ -691,16 +687,15 @@ void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
 void FlowTable::EvictEmbryonic() {
   // A quarter of the memory is for attempts of which there is more.
   while (syns_.bytes() > options_.max_embryonic_bytes / 4 * 3) {
-    const ph_header_record* const syn = syns_.Oldest();
-    if (syn == nullptr) break;
+    const auto syn = syns_.Oldest();
+    if (!syn) break;
     DropOldestAttempt(*syn, PH_EVICTED);
   }
   while (stats_.embryonic.load(std::memory_order_relaxed) > options_.max_embryonic_flows ||
          embryonic_bytes_ + syns_.bytes() > options_.max_embryonic_bytes) {
-    const ph_header_record* const syn = syns_.Oldest();
+    const auto syn = syns_.Oldest();
     AgeNode* oldest = embryonic_.front();
-    if (syn != nullptr &&
-        (oldest == nullptr || TimeOf(*syn) <= static_cast<const Flow*>(oldest)->first_ns)) {
+    if (syn && (oldest == nullptr || syn->time_ns <= static_cast<const Flow*>(oldest)->first_ns)) {
       DropOldestAttempt(*syn, PH_EVICTED);
       continue;
     }
@@ -710,9 +705,9 @@ void FlowTable::EvictEmbryonic() {
   }
 }
 
-void FlowTable::DropOldestAttempt(const ph_header_record& packet, ph_counter reason) {
-  books_.Count(packet.ifindex, packet.direction, reason);
-  if (SynCache::PartOf(packet) == SynCache::Part::kSyn) Bump(stats_.embryonic, int64_t{-1});
+void FlowTable::DropOldestAttempt(const SynCache::Attempt& attempt, ph_counter reason) {
+  books_.Count(attempt.ifindex, attempt.direction, reason);
+  if (attempt.part == SynCache::Part::kSyn) Bump(stats_.embryonic, int64_t{-1});
   syns_.RemoveOldest();
 }
 
@@ -747,8 +742,8 @@ void FlowTable::OnJobDone(FileJob job) {
 }
 
 void FlowTable::FinishAll() {
-  while (const ph_header_record* syn = syns_.Oldest()) {
-    DropOldestAttempt(*syn, PH_INCOMPLETE_HANDSHAKE);
+  while (const auto attempt = syns_.Oldest()) {
+    DropOldestAttempt(*attempt, PH_INCOMPLETE_HANDSHAKE);
   }
   embryonic_.Splice(requested_);
   while (AgeNode* oldest = embryonic_.front()) {

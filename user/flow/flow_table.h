@@ -241,8 +241,8 @@ class FlowTable {
   void Remove(FlowEntry& entry);
   void OnTimer(FlowEntry& entry, int64_t now_ns);
   void EvictEmbryonic();
-  // `packet` is what syns_.Oldest() returned.
-  void DropOldestAttempt(const ph_header_record& packet, ph_counter reason);
+  // `attempt` is what syns_.Oldest() returned.
+  void DropOldestAttempt(const SynCache::Attempt& attempt, ph_counter reason);
 
   const FlowOptions options_;
   const FlowRules rules_;

@@ -18,22 +18,27 @@
 namespace packet_headers {
 
 // Keeps of each 4-tuple a SYN, and a SYN-ACK that answers it, until another packet comes. In a
-// flood none does, so each is kept as its record, one behind the other in chunks of the pool, and
-// takes little more. One thread.
+// flood none does, so each is kept as its headers and what else its record tells, one behind the
+// other in chunks of the pool, and takes little more. One thread.
 class SynCache {
  public:
   enum class Part { kSyn, kSynAck };
+
+  // What is known of a kept packet at a glance.
+  struct Attempt {
+    int64_t time_ns;
+    uint32_t ifindex;
+    int direction;
+    Part part;
+  };
 
   explicit SynCache(ChunkPool& pool);
   SynCache(const SynCache&) = delete;
   SynCache& operator=(const SynCache&) = delete;
   ~SynCache();
 
-  // Which one the packet of a record is. It has the SYN flag.
-  static Part PartOf(const ph_header_record& record);
-
-  // Keeps a copy of the packet, whose part of its tuple is not kept yet. False: the pool has no
-  // memory.
+  // Keeps the packet, which has the SYN flag and no cookie, and whose part of its tuple is not kept
+  // yet. False: the pool has no memory. That a SYN is an aggregate is forgotten.
   bool Add(const Packet& packet);
 
   // Whether that part of the packet's tuple is kept.
@@ -41,12 +46,14 @@ class SynCache {
     return index_.contains(PartOfTuple{packet, part});
   }
 
-  // Removes and returns it, if it is kept. Valid until another one is taken.
+  // Removes and returns it, if it is kept. Valid until another one is decoded or taken.
   std::optional<Packet> Take(const Packet& packet, Part part);
 
-  // The packet that was added first; null when there is none. Valid until the cache is changed.
-  const ph_header_record* Oldest();
-  // Removes the one that Oldest() returned just now.
+  // The packet that was added first, if there is one.
+  std::optional<Attempt> Oldest();
+  // The one that Oldest() told of just now. Valid until another one is decoded or taken.
+  Packet DecodeOldest();
+  // Removes it.
   void RemoveOldest();
 
   // Fetches what the others need first.
@@ -59,8 +66,13 @@ class SynCache {
   }
 
  private:
+  struct Kept;
   struct Block;
-  // Where a record is. Tells its hash, too, so that most look-ups end in the index.
+  // A record of its own, for one that is kept.
+  struct Record {
+    alignas(ph_header_record) char bytes[sizeof(ph_header_record) + PH_MAX_HEADER_BYTES];
+  };
+  // Where a packet is. Tells its hash, too, so that most look-ups end in the index.
   struct Place {
     uint32_t flow_hash;
     uint32_t at;  // the number of a block and the place in its chunk, as one number
@@ -81,7 +93,9 @@ class SynCache {
     const SynCache* cache;
   };
 
-  const ph_header_record& At(Place place) const;
+  static Packet Decode(const Kept& kept, Record& record);
+  const Kept& At(Place place) const;
+  const Kept* FindOldest();
   bool AddBlock();
   void Remove(Place place);
 
@@ -91,7 +105,7 @@ class SynCache {
   IntrusiveList<Block> order_;  // oldest first
   Block* newest_ = nullptr;     // which is being filled
   absl::flat_hash_set<Place, PlaceHash, PlaceEqual> index_;
-  alignas(ph_header_record) char taken_[sizeof(ph_header_record) + PH_MAX_HEADER_BYTES];
+  Record decoded_;
 };
 
 }  // namespace packet_headers
