@@ -125,7 +125,7 @@ void CompressFiles(benchmark::State& state, Compress compress, size_t at_least, 
   state.counters["plain"] = static_cast<double>(plain);
   state.counters["compressed"] = static_cast<double>(compressed);
 }
-constexpr size_t kShort = 16 << 10;
+constexpr size_t kShort = 8 << 10;
 constexpr size_t kLong = 64 << 10;
 BENCHMARK_CAPTURE(CompressFiles, gzip_short, With(Compression::kGzip), 0, kShort);
 BENCHMARK_CAPTURE(CompressFiles, gzip_long, With(Compression::kGzip), kLong, SIZE_MAX);

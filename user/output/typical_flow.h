@@ -8,8 +8,9 @@
 
 namespace packet_headers {
 
-// The file of a connection that never was: 30 packets, some with data, by Ethernet and IPv4, with
-// timestamps. The same state of `random` makes the same file on hosts of the same byte order.
+// The file of a connection that never was: 30 packets, some with data, by Ethernet and IPv4 or
+// IPv6, with timestamps. The same state of `random` makes the same file on hosts of the same byte
+// order.
 std::string TypicalFlow(std::minstd_rand& random);
 
 }  // namespace packet_headers
