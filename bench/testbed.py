@@ -209,8 +209,8 @@ class Ours:
         saved = arrived["saved"] + left["saved"]
         lost = received + left["seen"] - saved
         missed = sum(way.get(reason, 0) for way in (arrived, left) for reason in TOO_FAST)
-        if lost > 0:
-            print(f"{lost} packets not saved: {books}", file=sys.stderr, flush=True)
+        if missed > 0:
+            print(f"{missed} packets lost: {books}", file=sys.stderr, flush=True)
         return Outcome(spent, saved, lost, missed)
 
 

@@ -29,9 +29,9 @@ PH_STATIC_ASSERT(sizeof(struct ph_flow_key) == 36, "ph_flow_key has no padding")
  * Where both ports are, the local one first. They are stored at once, as the hash reads them: the
  * processor can't hand on two stores to one load, and would wait until they are in its cache.
  */
-static __ph_inline void *ph_ports_of(struct ph_flow_key *key)
+static __ph_inline ph_key_word *ph_ports_of(struct ph_flow_key *key)
 {
-	return (__u8 *)key + __builtin_offsetof(struct ph_flow_key, local_port_be);
+	return (ph_key_word *)(void *)&key->local_port_be;
 }
 
 static __ph_inline void ph_map_ipv4(__u8 *address, __be32 ipv4)

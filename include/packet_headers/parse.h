@@ -330,7 +330,7 @@ static __ph_inline int ph_read_key(struct ph_frame frame, const struct ph_header
 	}
 	if (direction == PH_INGRESS)
 		ports_be = ports_be << 16 | ports_be >> 16;
-	PH_STORE(__be32, ph_ports_of(key), ports_be);
+	PH_STORE(ph_key_word, ph_ports_of(key), ports_be);
 	return 1;
 }
 

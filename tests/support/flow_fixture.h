@@ -53,6 +53,7 @@ struct Tuple {
 
   ph_flow_key key() const { return FlowKey(local, local_port, remote, remote_port); }
 };
+inline Tuple Peer(uint16_t port) { return {.remote_port = port}; }
 
 // A TCP packet and what the hook says of it.
 struct Segment {

@@ -12,8 +12,6 @@ namespace {
 
 using List = std::vector<uint32_t>;
 
-Tuple Peer(uint16_t port) { return {.remote_port = port}; }
-
 TEST_CASE("A flood pushes out no connection that the host has a request for", "[flow][attempts]") {
   FlowOptions options = DefaultFlowOptions();
   options.max_embryonic_flows = 10;

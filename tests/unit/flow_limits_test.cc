@@ -12,8 +12,6 @@ namespace {
 
 using List = std::vector<uint32_t>;
 
-Tuple Peer(uint16_t port) { return {.remote_port = port}; }
-
 TEST_CASE("A flow ends when captureduration is over", "[flow][limits]") {
   FlowFixture flows;
   flows.Out({.seq = 1, .cookie = 7});

@@ -69,6 +69,33 @@ TEST_CASE("A SYN is taken out once, as it was put in", "[syn_cache]") {
   }
 }
 
+TEST_CASE("Of either direction and link layer it is what was put in", "[syn_cache]") {
+  MemoryBudget budget(kMemory);
+  ChunkPool pool(budget, /*max_idle_bytes=*/0);
+  SynCache syns(pool);
+  const std::vector<char> syn =
+      RecordOf(testing::Packet().Ipv6("2001:db8::1", "2001:db8::2").Tcp(1, 443).Syn(), PH_INGRESS,
+               {.time_ns = 1, .ifindex = 2, .link_layer = PH_LINK_IP});
+  const std::vector<char> syn_ack =
+      RecordOf(testing::Packet().Ethernet().Ipv4("192.0.2.1", "198.51.100.7").Tcp(443, 1).SynAck(),
+               PH_EGRESS, {.time_ns = 3, .ifindex = 4});
+  const auto comes_out = [&syns](const std::vector<char>& record, SynCache::Part part) {
+    const auto packet = DecodeRecord(record.data(), record.size());
+    REQUIRE(packet);
+    REQUIRE(syns.Add(*packet));
+    const std::optional<SynCache::About> oldest = syns.Oldest();
+    REQUIRE(oldest);
+    CHECK(oldest->ifindex == packet->record->ifindex);
+    CHECK(oldest->direction == packet->direction());
+    CHECK(oldest->part == part);
+    const auto taken = syns.Take(*packet, part);
+    REQUIRE(taken);
+    CHECK(BytesOf(*taken->record) == BytesOf(*packet->record));
+  };
+  comes_out(syn, kSynPart);
+  comes_out(syn_ack, kSynAckPart);
+}
+
 TEST_CASE("Tuples of one hash are told apart", "[syn_cache]") {
   MemoryBudget budget(kMemory);
   ChunkPool pool(budget, /*max_idle_bytes=*/0);
@@ -83,7 +110,7 @@ TEST_CASE("Tuples of one hash are told apart", "[syn_cache]") {
   CHECK(BytesOf(*syns.Take(b.packet(), kSynPart)->record) == b.bytes());
 }
 
-TEST_CASE("A SYN takes little more than its record", "[syn_cache]") {
+TEST_CASE("A SYN takes little more than its headers", "[syn_cache]") {
   constexpr int kSyns = 10'000;
   MemoryBudget budget(kMemory);
   ChunkPool pool(budget, /*max_idle_bytes=*/0);
@@ -123,7 +150,7 @@ TEST_CASE("Whatever comes and goes, the oldest SYN is the oldest", "[syn_cache][
       expected.emplace_back(next++, random() % 11 * 4);
       REQUIRE(syns.Add(expected.back().packet()));
     } else if (random() % 2 == 0) {
-      const std::optional<SynCache::Attempt> oldest = syns.Oldest();
+      const std::optional<SynCache::About> oldest = syns.Oldest();
       REQUIRE(oldest);
       CHECK(oldest->time_ns == expected.front().packet().time_ns());
       CHECK(oldest->ifindex == 2);

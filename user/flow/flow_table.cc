@@ -213,15 +213,16 @@ bool FlowTable::Recall(const Packet& packet) {
     Bump(stats_.embryonic, int64_t{-1});
     BeginFlow(*syn);
   }
-  // Where the packet is the SYN as it was kept, that is gone by now.
+  // The packet may have been where the SYN was decoded to.
   const std::optional<Packet> syn_ack = syns_.Take(syn ? *syn : packet, SynCache::Part::kSynAck);
   if (syn_ack) Dispatch(*syn_ack);
   return syn || syn_ack;
 }
 
-// What is kept as records has no clock of its own: makes flows of it while that of before is known.
+// What is in the SYN cache has no clock of its own: makes flows of it while that of before is
+// known.
 void FlowTable::RecallAll() {
-  while (syns_.Oldest()) Recall(syns_.DecodeOldest());
+  while (syns_.size() > 0) Recall(syns_.DecodeOldest());
 }
 
 void FlowTable::KeepAttempt(const Packet& packet) {
@@ -642,7 +643,7 @@ void FlowTable::Advance(int64_t now_ns) {
     const int64_t age_ns = now_ns - oldest->time_ns;
     if (age_ns < options_.flow_timeout_ns && age_ns > kLeastAgeNs) break;
     if (oldest->part == SynCache::Part::kSyn) Bump(stats_.expired);
-    DropOldestAttempt(*oldest, PH_INCOMPLETE_HANDSHAKE);
+    DropOldestSyn(*oldest, PH_INCOMPLETE_HANDSHAKE);
   }
   stats_.mapped_bytes.store(pool_.mapped_bytes(), std::memory_order_relaxed);
   stats_.idle_bytes.store(pool_.idle_bytes(), std::memory_order_relaxed);
@@ -689,14 +690,14 @@ void FlowTable::EvictEmbryonic() {
   while (syns_.bytes() > options_.max_embryonic_bytes / 4 * 3) {
     const auto syn = syns_.Oldest();
     if (!syn) break;
-    DropOldestAttempt(*syn, PH_EVICTED);
+    DropOldestSyn(*syn, PH_EVICTED);
   }
   while (stats_.embryonic.load(std::memory_order_relaxed) > options_.max_embryonic_flows ||
          embryonic_bytes_ + syns_.bytes() > options_.max_embryonic_bytes) {
     const auto syn = syns_.Oldest();
     AgeNode* oldest = embryonic_.front();
     if (syn && (oldest == nullptr || syn->time_ns <= static_cast<const Flow*>(oldest)->first_ns)) {
-      DropOldestAttempt(*syn, PH_EVICTED);
+      DropOldestSyn(*syn, PH_EVICTED);
       continue;
     }
     if (oldest == nullptr) oldest = requested_.front();
@@ -705,9 +706,9 @@ void FlowTable::EvictEmbryonic() {
   }
 }
 
-void FlowTable::DropOldestAttempt(const SynCache::Attempt& attempt, ph_counter reason) {
-  books_.Count(attempt.ifindex, attempt.direction, reason);
-  if (attempt.part == SynCache::Part::kSyn) Bump(stats_.embryonic, int64_t{-1});
+void FlowTable::DropOldestSyn(const SynCache::About& oldest, ph_counter reason) {
+  books_.Count(oldest.ifindex, oldest.direction, reason);
+  if (oldest.part == SynCache::Part::kSyn) Bump(stats_.embryonic, int64_t{-1});
   syns_.RemoveOldest();
 }
 
@@ -742,8 +743,8 @@ void FlowTable::OnJobDone(FileJob job) {
 }
 
 void FlowTable::FinishAll() {
-  while (const auto attempt = syns_.Oldest()) {
-    DropOldestAttempt(*attempt, PH_INCOMPLETE_HANDSHAKE);
+  while (const auto oldest = syns_.Oldest()) {
+    DropOldestSyn(*oldest, PH_INCOMPLETE_HANDSHAKE);
   }
   embryonic_.Splice(requested_);
   while (AgeNode* oldest = embryonic_.front()) {

@@ -85,7 +85,7 @@ inline constexpr int64_t kFlowBytesBounds[] = {
 
 // Written by the shard's thread, read by any.
 struct FlowStats {
-  std::atomic<int64_t> embryonic{0};  // those that are kept as records included
+  std::atomic<int64_t> embryonic{0};  // those in the SYN cache included
   std::atomic<int64_t> capturing{0};
   std::atomic<int64_t> unnamed{0};  // capturing, and waiting for an announcement
   std::atomic<int64_t> ended{0};
@@ -241,8 +241,8 @@ class FlowTable {
   void Remove(FlowEntry& entry);
   void OnTimer(FlowEntry& entry, int64_t now_ns);
   void EvictEmbryonic();
-  // `attempt` is what syns_.Oldest() returned.
-  void DropOldestAttempt(const SynCache::Attempt& attempt, ph_counter reason);
+  // `oldest` is what syns_.Oldest() returned.
+  void DropOldestSyn(const SynCache::About& oldest, ph_counter reason);
 
   const FlowOptions options_;
   const FlowRules rules_;

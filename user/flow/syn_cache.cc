@@ -2,11 +2,12 @@
 
 #include <bitset>
 #include <cstring>
+#include <new>
 
 namespace packet_headers {
 
 // A packet as it is kept: of its record what tells a SYN from another, then its headers. Of
-// hundreds of thousands in a flood each byte counts.
+// hundreds of thousands in a flood each byte counts, so it may begin at any multiple of four.
 struct __attribute__((packed, aligned(4))) SynCache::Kept {
   explicit Kept(const ph_header_record& record)
       : time_ns(record.time_ns),
@@ -62,6 +63,7 @@ struct __attribute__((packed, aligned(4))) SynCache::Kept {
 
 // A chunk and the packets in it, each at a multiple of a unit.
 struct SynCache::Block : ListNode {
+  static_assert(sizeof(Kept) == 32);
   static constexpr size_t kUnit = alignof(Kept);
   static constexpr uint32_t kUnits = kLargestChunkBytes / kUnit;
   static constexpr uint32_t kFirstUnit = (Chunk::kHeaderBytes + kUnit - 1) / kUnit;
@@ -151,11 +153,11 @@ const SynCache::Kept* SynCache::FindOldest() {
   return &block->At(block->begin);
 }
 
-std::optional<SynCache::Attempt> SynCache::Oldest() {
+std::optional<SynCache::About> SynCache::Oldest() {
   const Kept* const oldest = FindOldest();
   if (oldest == nullptr) return std::nullopt;
-  return Attempt{static_cast<int64_t>(oldest->time_ns), oldest->ifindex, oldest->direction,
-                 oldest->part()};
+  return About{static_cast<int64_t>(oldest->time_ns), oldest->ifindex, oldest->direction,
+               oldest->part()};
 }
 
 Packet SynCache::DecodeOldest() { return Decode(*FindOldest(), decoded_); }

@@ -18,14 +18,14 @@
 namespace packet_headers {
 
 // Keeps of each 4-tuple a SYN, and a SYN-ACK that answers it, until another packet comes. In a
-// flood none does, so each is kept as its headers and what else its record tells, one behind the
-// other in chunks of the pool, and takes little more. One thread.
+// flood none does, so each is kept as its headers and what tells it from others of them, one behind
+// the other in chunks of the pool, and takes little more. One thread.
 class SynCache {
  public:
   enum class Part { kSyn, kSynAck };
 
   // What is known of a kept packet at a glance.
-  struct Attempt {
+  struct About {
     int64_t time_ns;
     uint32_t ifindex;
     int direction;
@@ -50,7 +50,7 @@ class SynCache {
   std::optional<Packet> Take(const Packet& packet, Part part);
 
   // The packet that was added first, if there is one.
-  std::optional<Attempt> Oldest();
+  std::optional<About> Oldest();
   // The one that Oldest() told of just now. Valid until another one is decoded or taken.
   Packet DecodeOldest();
   // Removes it.

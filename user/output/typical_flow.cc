@@ -72,7 +72,9 @@ uint16_t Begin(iphdr& ip, Random& random) {
 
 uint16_t Begin(ipv6hdr& ip, Random& random) {
   ip.version = 6;
-  for (uint8_t& byte : ip.flow_lbl) byte = static_cast<uint8_t>(random.Below(16));
+  ip.flow_lbl[0] = static_cast<uint8_t>(random.Below(16));
+  ip.flow_lbl[1] = static_cast<uint8_t>(random.Any());
+  ip.flow_lbl[2] = static_cast<uint8_t>(random.Any());
   ip.nexthdr = PH_IPPROTO_TCP;
   ip.hop_limit = 64;
   for (uint8_t& byte : ip.saddr.s6_addr) byte = static_cast<uint8_t>(random.Any());
