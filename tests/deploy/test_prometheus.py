@@ -235,6 +235,13 @@ class Faults(HealthTest):
         wait_until(lambda: self.prometheus.firing() == self.fired,
                    lambda: f"{names} end, {self.prometheus.firing()} fire", 30)
 
+    def loses_a_file(self):
+        """Makes another flow until the daemon has."""
+        if self.daemon.metric("files_failed_total") > 0:
+            return True
+        self.flows(1)
+        return False
+
     def test_each_alert_fires(self):
         disk, calls, tcpinfo = tmpfs(self, "size=64m"), FailingCalls(self, True), TcpInfo(self)
         tcpinfo.listen()
@@ -276,8 +283,12 @@ class Faults(HealthTest):
 
         # A stream whose sync failed is given up: nobody knows what of it is on the disk.
         calls.fail(errno.EIO, "fsync", "fdatasync", "syncfs")
-        self.expect("PacketHeadersFilesLost", meanwhile=lambda: self.flows(1))
+        wait_until(self.loses_a_file, "a file is lost", 30)
+        self.expect("PacketHeadersFilesLost")
         calls.heal()
+        # What a held shard has in memory stays there.
+        wait_until(lambda: self.daemon.metric("files_waiting") == 0, "what waited is written", 30)
+        self.end()
 
         with self.holding(self.threads()["shard 0"]):
             self.expect("PacketHeadersThreadHung")
