@@ -1,5 +1,6 @@
 #include "user/output/pcap.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -92,8 +93,31 @@ TEST_CASE("Times before what is written already are raised to it", "[pcap]") {
   CHECK(last_time_ns == 30);
 }
 
+TEST_CASE("What reaches into the held bytes waits, for it may come before others", "[pcap]") {
+  const std::vector<Note> notes = GENERATE(values<std::vector<Note>>({
+      {{5, "a"}, {6, "b"}, {7, "c"}},
+      {{5, "a"}, {7, "c"}, {6, "b"}},
+      {{7, "c"}, {5, "a"}, {6, "b"}},
+  }));
+  const size_t record_bytes = kPcapRecordHeaderBytes + 1;
+  for (const size_t held_bytes :
+       {size_t{0}, size_t{1}, record_bytes, record_bytes + 1, 9 * record_bytes}) {
+    CAPTURE(held_bytes);
+    std::string records = Records(notes);
+    int64_t last_time_ns = 1;
+    const OrderedPcapRecords ordered =
+        OrderPcapRecords(absl::MakeSpan(records), held_bytes, &last_time_ns);
+    const size_t held = std::min<size_t>((held_bytes + record_bytes - 1) / record_bytes, 3);
+    CHECK(Text(records) == "5:a 6:b 7:c");
+    CHECK(ordered.bytes == (3 - held) * record_bytes);
+    CHECK(last_time_ns == (held == 3 ? 1 : 7 - static_cast<int64_t>(held)));
+  }
+}
+
 TEST_CASE("A partial record at the end stays where it is", "[pcap]") {
-  const std::string whole = Records({{6, "a"}, {5, "b"}});
+  const bool is_in_order = GENERATE(true, false);
+  const std::string whole =
+      is_in_order ? Records({{5, "b"}, {6, "a"}}) : Records({{6, "a"}, {5, "b"}});
   const std::string next = Records({{1, "cdefgh"}});
   const size_t size = GENERATE_COPY(range(size_t{1}, next.size()));
   std::string records = whole + next.substr(0, size);
