@@ -204,7 +204,7 @@ def compress(quick):
         record_headers(folder, quick)
         runs = google("^CompressFiles", quick, BENCH_HEADERS=folder)
     rows = []
-    for size, label in (("short", "files below 8 KiB"), ("long", "files above 64 KiB")):
+    for size, label in (("short", "short files"), ("long", "long files")):
         def speed(kind):
             return of(runs[f"CompressFiles/{kind}_{size}"], "bytes_per_second", 1e6, "MB/s")
 

@@ -125,13 +125,12 @@ void CompressFiles(benchmark::State& state, Compress compress, size_t at_least, 
   state.counters["plain"] = static_cast<double>(plain);
   state.counters["compressed"] = static_cast<double>(compressed);
 }
-constexpr size_t kShort = 8 << 10;
 constexpr size_t kLong = 64 << 10;
-BENCHMARK_CAPTURE(CompressFiles, gzip_short, With(Compression::kGzip), 0, kShort);
+BENCHMARK_CAPTURE(CompressFiles, gzip_short, With(Compression::kGzip), 0, kTypicalBytes);
 BENCHMARK_CAPTURE(CompressFiles, gzip_long, With(Compression::kGzip), kLong, SIZE_MAX);
-BENCHMARK_CAPTURE(CompressFiles, zstd_short, With(Compression::kZstd), 0, kShort);
+BENCHMARK_CAPTURE(CompressFiles, zstd_short, With(Compression::kZstd), 0, kTypicalBytes);
 BENCHMARK_CAPTURE(CompressFiles, zstd_long, With(Compression::kZstd), kLong, SIZE_MAX);
-BENCHMARK_CAPTURE(CompressFiles, zlib1_short, WithZlib(), 0, kShort);
+BENCHMARK_CAPTURE(CompressFiles, zlib1_short, WithZlib(), 0, kTypicalBytes);
 BENCHMARK_CAPTURE(CompressFiles, zlib1_long, WithZlib(), kLong, SIZE_MAX);
 
 // A new folder in BENCH_DIRECTORY, which goes with all that is in it. Nothing of what went before

@@ -392,7 +392,9 @@ absl::StatusOr<Capabilities> Daemon::StartCapturing() {
   // What was asked for by name must work; of all that are up it is enough that some do.
   if (!attached.ok() && !config_.interfaces.empty()) return attached;
   if (interfaces_.Attached().empty()) {
-    return attached.ok() ? absl::NotFoundError("nothing to capture on: no interface is up")
+    return attached.ok() ? absl::NotFoundError(
+                               "nothing to capture on: no interface is up; `ip -brief link` lists "
+                               "them, those of the host only in its own network namespace")
                          : absl::Status(attached.code(), absl::StrCat("nothing to capture on: ",
                                                                       attached.message()));
   }

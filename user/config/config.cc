@@ -220,12 +220,15 @@ absl::Status RequireDuration(absl::string_view flag, absl::Duration value, bool 
                    zero_allowed ? " is negative" : " must be more than 0"));
 }
 
-absl::Status RequireRange(absl::string_view flag, int64_t value, int64_t min, int64_t max) {
+absl::Status RequireRange(absl::string_view flag, int64_t value, int64_t min, int64_t max,
+                          std::string (*format)(int64_t)) {
   if (value >= min && value <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("-", flag, "=", value, value < min ? " must be at least " : " must be at most ",
-                   value < min ? min : max));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "-", flag, "=", format(value), value < min ? " must be at least " : " must be at most ",
+      format(value < min ? min : max)));
 }
+
+std::string FormatCount(int64_t count) { return absl::StrCat(count); }
 
 absl::Status ValidateLive(const Config& config) {
   if (!config.uuids_file.empty() || config.write_all) {
@@ -331,10 +334,12 @@ absl::Status Validate(const Config& config) {
                : absl::InvalidArgumentError(
                      absl::StrCat("-health.patience=", FormatGoDuration(config.thread_patience),
                                   " must be at least ", FormatGoDuration(kMinPatience))),
-           RequireRange("maxflows", config.max_flows, 0, kUnbounded),
-           RequireRange("maxheap", config.max_heap_bytes, kMinHeapBytes, kUnbounded),
-           RequireRange("maxheadersize", config.max_header_size, 1, kMaxPcapSnaplen),
-           RequireRange("capture.ringsize", config.ring_size_bytes, 0, kMaxRingBytes),
+           RequireRange("maxflows", config.max_flows, 0, kUnbounded, FormatCount),
+           RequireRange("maxheap", config.max_heap_bytes, kMinHeapBytes, kUnbounded,
+                        FormatByteCount),
+           RequireRange("maxheadersize", config.max_header_size, 1, kMaxPcapSnaplen, FormatCount),
+           RequireRange("capture.ringsize", config.ring_size_bytes, 0, kMaxRingBytes,
+                        FormatByteCount),
        }) {
     if (!status.ok()) return status;
   }

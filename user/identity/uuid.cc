@@ -126,12 +126,13 @@ absl::StatusOr<std::string> ReadUuidPrefix(const std::string& path) {
   absl::StatusOr<std::string> content = ReadFile(path, kMaxPrefixLength + 2);
   if (!content.ok()) {
     return absl::Status(content.status().code(),
-                        absl::StrCat("UUID prefix file: ", content.status().message()));
+                        absl::StrCat("-uuid-prefix-file: ", content.status().message()));
   }
   const absl::string_view prefix = absl::StripSuffix(*content, "\n");
   const absl::Status check = CheckPrefix(prefix);
   if (!check.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("UUID prefix in ", path, ": ", check.message()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("-uuid-prefix-file=", path, ": ", check.message()));
   }
   return std::string(prefix);
 }

@@ -19,9 +19,7 @@ constexpr size_t kOutputBytes = 128 * 1024;
 
 constexpr int kGzipLevel = 1;
 
-// Members below this size are made with codes that suit most of them: to make codes for each takes
-// three quarters of the time (docs/performance.md).
-constexpr size_t kTypicalBytes = 8 * 1024;
+// Whose codes members below kTypicalBytes get.
 constexpr int kTypicalFlows = 64;
 
 // The headers of a flow repeat what is near: on 16 MB of them, larger windows are slower and make
