@@ -393,8 +393,8 @@ absl::StatusOr<Capabilities> Daemon::StartCapturing() {
   if (!attached.ok() && !config_.interfaces.empty()) return attached;
   if (interfaces_.Attached().empty()) {
     return attached.ok() ? absl::NotFoundError(
-                               "nothing to capture on: no interface is up; `ip -brief link` lists "
-                               "them, those of the host only in its own network namespace")
+                               "nothing to capture on: no interface is up (`ip -brief link`); in a "
+                               "container those of the host are seen only with the host's network")
                          : absl::Status(attached.code(), absl::StrCat("nothing to capture on: ",
                                                                       attached.message()));
   }

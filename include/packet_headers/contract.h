@@ -24,10 +24,16 @@
  * is stored one by one, from the last to the first.
  */
 #define PH_STORE(type, at, value) (*(volatile type *)(at) = (value))
+#define PH_STORE_WORDS(at, first, second)                                                          \
+	do {                                                                                       \
+		PH_STORE(__u32, (at) + 4, second);                                                 \
+		PH_STORE(__u32, at, first);                                                        \
+	} while (0)
 
 #else
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -43,6 +49,9 @@
 		type ph_stored = (value);                                                          \
 		__builtin_memcpy(at, &ph_stored, sizeof(ph_stored));                               \
 	} while (0)
+/* At once, as keys are compared: the processor can't hand on two stores to one load. */
+#define PH_STORE_WORDS(at, first, second)                                                          \
+	PH_STORE(__be64, at, htobe64((__u64)ntohl(first) << 32 | ntohl(second)))
 
 #endif
 

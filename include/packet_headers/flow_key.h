@@ -37,12 +37,7 @@ static __ph_inline ph_key_word *ph_ports_of(struct ph_flow_key *key)
 static __ph_inline void ph_map_ipv4(__u8 *address, __be32 ipv4)
 {
 	__builtin_memset(address, 0, 8);
-	/* At once, as keys are compared: see ph_ports_of(). */
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	PH_STORE(__u64, address + 8, (__u64)ipv4 << 32 | ph_htonl(0xffff));
-#else
-	PH_STORE(__u64, address + 8, (__u64)ph_htonl(0xffff) << 32 | ipv4);
-#endif
+	PH_STORE_WORDS(address + 8, ph_htonl(0xffff), ipv4);
 }
 
 /* Random words, drawn once at start, that make the hash unpredictable to remote peers. */

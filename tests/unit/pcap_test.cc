@@ -93,7 +93,7 @@ TEST_CASE("Times before what is written already are raised to it", "[pcap]") {
   CHECK(last_time_ns == 30);
 }
 
-TEST_CASE("What reaches into the held bytes waits, for it may come before others", "[pcap]") {
+TEST_CASE("What reaches into the held bytes waits for what may come before it", "[pcap]") {
   const std::vector<Note> notes = GENERATE(values<std::vector<Note>>({
       {{5, "a"}, {6, "b"}, {7, "c"}},
       {{5, "a"}, {7, "c"}, {6, "b"}},

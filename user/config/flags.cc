@@ -233,9 +233,8 @@ constexpr Flag kFlags[] = {
     {"flowtimeout", kCapture, kDuration<&Config::flow_timeout>,
      "A flow without packets for this long is taken to be closed.", kCommon},
     {"maxheadersize", kCapture, kInt<&Config::max_header_size>,
-     "The most bytes of headers to save of a packet. Longer headers are truncated. Ethernet, IP "
-     "and "
-     "TCP take at least 54 (IPv6: 74); with less the index does not sum up the packet."},
+     "The most bytes of headers to save of a packet. Longer headers are truncated. Ethernet, IPv4 "
+     "and TCP take at least 54 (IPv6: 74); with less the index does not sum up the packet."},
     {"capture.engine", kCapture, kEnum<&Config::capture_engine, kCaptureEngineValues>,
      "What reads the packets: programs in the kernel (bpf), or libpcap, which needs CAP_NET_RAW "
      "alone. auto takes bpf where it loads."},

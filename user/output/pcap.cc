@@ -8,8 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/algorithm/container.h"
-
 namespace packet_headers {
 namespace {
 
@@ -94,7 +92,7 @@ void SortAll(RecordPlaces& places, char* records) {
   }
 }
 
-// What OrderPcapRecords does where no record is before another, nor before `*last_time_ns`, as
+// What OrderPcapRecords does where no time is before the one in front of it, or `*last_time_ns`, as
 // nearly always. Else nothing, and nothing has changed.
 std::optional<OrderedPcapRecords> TakeOrdered(absl::Span<const char> records, size_t held_bytes,
                                               int64_t* last_time_ns) {
@@ -159,7 +157,7 @@ OrderedPcapRecords OrderPcapRecords(absl::Span<char> records, size_t held_bytes,
   if (const auto ordered = TakeOrdered(records, held_bytes, last_time_ns)) return *ordered;
 
   RecordPlaces places = FindWholeRecords(records);
-  if (!absl::c_is_sorted(places, IsEarlier)) SortAll(places, records.data());
+  SortAll(places, records.data());
 
   OrderedPcapRecords result = {0, 0};
   for (const RecordPlace& place : places) {

@@ -30,17 +30,6 @@ size_t CopyHeaders(const ph_header_record& record, char* to) {
   return kVlanTagBytes;
 }
 
-// Nearly all packets: IP without anything behind it, and TCP with timestamps, of which all stays.
-// Looks at the record, for of its copy the processor knows nothing yet.
-bool HasUsualOptions(const ph_header_record& record) {
-  constexpr uint8_t kTimestamps[] = {1, 1, 8, 10};
-  const uint8_t* const ip = record.headers + record.l3_offset;
-  const size_t ip_bytes = (*ip & 0xf0) == 0x60 ? sizeof(ipv6hdr) : sizeof(iphdr);
-  const size_t options = record.l4_offset + sizeof(ph_tcp);
-  return record.l3_offset + ip_bytes == record.l4_offset && record.header_len == options + 12 &&
-         std::memcmp(record.headers + options, kTimestamps, sizeof(kTimestamps)) == 0;
-}
-
 }  // namespace
 
 absl::string_view RecordEncoder::Encode(const ph_header_record& record, int64_t time_ns,
@@ -53,10 +42,10 @@ absl::string_view RecordEncoder::Encode(const ph_header_record& record, int64_t 
                               .l4_offset = record.l4_offset + tag_bytes,
                               .link_layer = static_cast<ph_link_layer>(record.link_layer),
                               .direction = static_cast<ph_direction>(record.direction)};
-  if (disguise != nullptr) {
-    Anonymize(headers, *disguise);
-  } else if (!HasUsualOptions(record)) {
+  if (disguise == nullptr) {
     ScrubOptions(headers, Scrub::kPadding);
+  } else {
+    Anonymize(headers, *disguise);
   }
   const uint32_t header_bytes = std::min<uint32_t>(headers.size, max_header_bytes_);
   PutPcapRecordHeader(time_ns, header_bytes, record.wire_len + tag_bytes, buffer_);
