@@ -1,13 +1,15 @@
 """Splitting captures that exist: packets a second, and memory."""
 
 import contextlib
+import json
 import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
-import time
 from typing import NamedTuple
 
 from captures import Waves
@@ -20,6 +22,7 @@ BUDGET_MB = 256
 MOST_GROWTH = 1.1
 LEAST_SPEEDUP = 10
 COPY = "tcpdump -r -w"
+USAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "usage.py")
 
 
 class Run(NamedTuple):
@@ -30,7 +33,7 @@ class Run(NamedTuple):
 
 @contextlib.contextmanager
 def written(waves):
-    """A folder with the capture. A process of its own makes it, so that this one stays small."""
+    """A folder with the capture. A process of its own makes it, and takes its memory with it."""
     folder = tempfile.mkdtemp(prefix="packet-headers-bench-", dir=memory_folder())
     try:
         writer = multiprocessing.get_context("fork").Process(
@@ -54,24 +57,21 @@ def once(name, folder, waves, *flags):
         COPY: ["tcpdump", "-Z", "root", "-r", capture, "-w",
                           os.path.join(output, "copy.pcap")],
     }[name]
-    begin = time.monotonic()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, stderr=log)
-        try:
-            _, status, used = os.wait4(process.pid, 0)
-        except BaseException:
-            process.kill()
-            raise
-        seconds = time.monotonic() - begin
-        log.seek(0)
-        told = log.read().decode()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0 or name == "ours" and not is_complete(told, waves):
-        raise RuntimeError(f"{' '.join(command)}: exit {process.returncode}: {told}")
+    process = subprocess.Popen([sys.executable, USAGE, *command], env=ENVIRONMENT,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        usage, told = process.communicate()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    if process.returncode != 0:
+        raise RuntimeError(told)
+    code, seconds, cpu_s, peak_bytes = json.loads(usage)
+    if code != 0 or name == "ours" and not is_complete(told, waves):
+        raise RuntimeError(f"{' '.join(command)}: exit {code}: {told}")
     shutil.rmtree(output)
-    return Run(waves.packets / seconds, (used.ru_utime + used.ru_stime) * 1e6 / waves.packets,
-               used.ru_maxrss * 1024 / MB)
+    return Run(waves.packets / seconds, cpu_s * 1e6 / waves.packets, peak_bytes / MB)
 
 
 def is_complete(told, waves):
