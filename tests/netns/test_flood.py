@@ -27,6 +27,7 @@ BULK = payload(100_000)
 MESSAGE = payload(1000)  # one segment, so that records and segments can be compared
 PORT, NEWCOMER_PORT, CLOSED_PORT = 7000, 7001, 7002
 MOST_GROWTH_BYTES = 64 << 20
+NEWCOMERS_A_SECOND = 1000  # at most: memory grows with what is remembered of each
 LEAST_TUPLES = 1_000_000
 
 
@@ -108,7 +109,9 @@ class Newcomers:
 
     def _call(self):
         failures = 0
-        while not self._stop.is_set():
+        due = time.monotonic()
+        while not self._stop.wait(max(0, due - time.monotonic())):
+            due += 1 / NEWCOMERS_A_SECOND
             try:
                 with socket.create_connection((HOST4, NEWCOMER_PORT), timeout=20) as sock:
                     sock.sendall(MESSAGE)

@@ -11,10 +11,11 @@ from peers import (RESET_ON_CLOSE, connect, cookie_of, exchange, flow_of, listen
 
 
 def split_at_syns(records):
-    """The connections that used one tuple one after the other."""
-    connections = []
+    """The connections that used one tuple one after the other. A SYN may be sent again."""
+    connections, seqs = [], set()
     for record in records:
-        if record.tcp.flags & (pcap.SYN | pcap.ACK) == pcap.SYN:
+        if record.tcp.flags & (pcap.SYN | pcap.ACK) == pcap.SYN and record.tcp.seq not in seqs:
+            seqs.add(record.tcp.seq)
             connections.append([])
         connections[-1].append(record)
     return connections

@@ -423,6 +423,23 @@ TEST_CASE("A closed tuple is remembered as long as TIME-WAIT, however late its t
   CHECK(flows.stats().ended == 0);
 }
 
+TEST_CASE("What a socket in TIME-WAIT says to a SYN is of the new connection", "[flow]") {
+  FlowFixture flows;
+  flows.Accept(7);
+  flows.Close(7);
+  SECTION("while its flow lingers") {}
+  SECTION("when its flow has ended") { flows.Wait(kLingerNs + kSecond); }
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Out({.seq = 903, .ack = 104, .cookie = 7});  // which does not take the SYN
+  flows.In({.flags = kRst, .seq = 104});             // so the peer has it go, and tries again
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Out({.flags = kSynAck, .seq = 2000, .ack = 501, .cookie = 8});
+  flows.In({.seq = 501, .ack = 2001});
+  flows.Finish();
+  CHECK(flows.files().size() == 2);
+  CHECK(Seqs(flows.FileOf(8)) == List{500, 903, 104, 500, 2000, 501});
+}
+
 TEST_CASE("At the end of the program what has an owner is saved", "[flow]") {
   FlowFixture flows;
   flows.Accept(1, {.remote_port = 1});

@@ -81,6 +81,7 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
       encoder_(options.max_header_bytes),
       timers_(now_ns),
       finished_(options.max_recent_cookies),
+      replaced_(options.max_recent_cookies),
       announcements_(options.max_announcements),
       syns_(pool_),
       next_id_(static_cast<uint64_t>(shard) << 48) {}
@@ -286,7 +287,7 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
     Drop(flow, PH_LATE, Afterwards::kRemember);
     Dispatch(packet);
     return;
-  } else if (packet.cookie() != 0) {
+  } else if (packet.cookie() != 0 && !replaced_.Contains(packet.cookie())) {
     PromoteWith(flow, packet.cookie(), packet);
     return;
   } else if (const Announcement* owner = OwnerOf(flow)) {
@@ -342,6 +343,7 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
 // A SYN on the tuple of a capturing flow, with a sequence number of its own.
 void FlowTable::OnNewSyn(Flow& flow, const Packet& packet) {
   if (flow.closed() || (packet.egress() && rules_.knows_sockets())) {
+    replaced_.Add(flow.cookie);
     Finish(flow, FlowEnd::kReused, Afterwards::kForget);
     Begin(packet);
     return;
@@ -380,6 +382,7 @@ void FlowTable::OnEnded(EndedFlow& flow, const Packet& packet) {
   if (is_new) {
     // When it was settled, the SYN may have passed the hook already.
     if (flow.settled_ns != 0) kernel_.Unsettle(flow.key);
+    replaced_.Add(flow.cookie);
     Remove(flow);
     Begin(packet);
     return;

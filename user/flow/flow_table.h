@@ -259,6 +259,7 @@ class FlowTable {
   RecordEncoder encoder_;
   TimerWheel timers_;
   RecentCookies finished_;  // of open sockets whose capture is over or was refused
+  RecentCookies replaced_;  // of closed sockets on whose tuple a SYN came
   Announcements announcements_;
   SynCache syns_;
   IntrusiveList<AgeNode> embryonic_;
