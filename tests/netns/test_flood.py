@@ -110,8 +110,9 @@ class Newcomers:
     def _call(self):
         failures = 0
         due = time.monotonic()
-        while not self._stop.wait(max(0, due - time.monotonic())):
-            due += 1 / NEWCOMERS_A_SECOND
+        while not self._stop.is_set():
+            time.sleep(max(0, due - time.monotonic()))
+            due = max(due, time.monotonic()) + 1 / NEWCOMERS_A_SECOND
             try:
                 with socket.create_connection((HOST4, NEWCOMER_PORT), timeout=20) as sock:
                     sock.sendall(MESSAGE)

@@ -107,6 +107,9 @@ struct Flow : FlowEntry {
   // Whether the local socket is at its end, whatever may be forged.
   bool closed_by_host() const { return reset_by_host || (fin[PH_INGRESS] && fin[PH_EGRESS]); }
 
+  // The handshake goes on: what seemed an end was of another socket.
+  void Reopen() { reset = reset_by_host = fin[PH_INGRESS] = fin[PH_EGRESS] = false; }
+
   // As files and others show it.
   const ph_flow_key& shown_key() const { return disguise() == nullptr ? key : disguise()->key; }
 

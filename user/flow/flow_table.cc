@@ -41,6 +41,9 @@ constexpr int64_t kFileJobBytes = sizeof(FileJob) + 64;
 // Up to so many flows are in a processor's cache anyway.
 constexpr size_t kMostCachedFlows = 1024;
 
+// An answer of the socket before comes soon, so of these fewer are remembered than of open sockets.
+constexpr int64_t kReplacedPart = 16;
+
 // Records whose memory is fetched at once; more than the processor has fetches under way at a time.
 constexpr size_t kPrefetched = 16;
 
@@ -81,7 +84,7 @@ FlowTable::FlowTable(const FlowOptions& options, uint32_t shard, int64_t now_ns,
       encoder_(options.max_header_bytes),
       timers_(now_ns),
       finished_(options.max_recent_cookies),
-      replaced_(options.max_recent_cookies),
+      replaced_(options.max_recent_cookies / kReplacedPart),
       announcements_(options.max_announcements),
       syns_(pool_),
       next_id_(static_cast<uint64_t>(shard) << 48) {}
@@ -287,7 +290,7 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
     Drop(flow, PH_LATE, Afterwards::kRemember);
     Dispatch(packet);
     return;
-  } else if (packet.cookie() != 0 && !replaced_.Contains(packet.cookie())) {
+  } else if (packet.cookie() != 0 && (packet.IsSyn() || !replaced_.Contains(packet.cookie()))) {
     PromoteWith(flow, packet.cookie(), packet);
     return;
   } else if (const Announcement* owner = OwnerOf(flow)) {
@@ -300,6 +303,7 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
     Dispatch(packet);
     return;
   }
+  if (packet.Is(PH_TCP_SYN)) flow.Reopen();
   const int64_t bytes_before = flow.records.chunk_bytes();
   const bool was_closed = flow.closed();
   if (Append(flow, packet) != Kept::kYes) return;
@@ -340,10 +344,15 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
   }
 }
 
+// A socket in TIME-WAIT or LAST-ACK may answer the SYN of another: that is of the new connection.
+void FlowTable::NoteReplaced(const FlowEntry& flow, const Packet& syn) {
+  if (flow.cookie != 0 && flow.cookie != syn.cookie()) replaced_.Add(flow.cookie);
+}
+
 // A SYN on the tuple of a capturing flow, with a sequence number of its own.
 void FlowTable::OnNewSyn(Flow& flow, const Packet& packet) {
   if (flow.closed() || (packet.egress() && rules_.knows_sockets())) {
-    replaced_.Add(flow.cookie);
+    NoteReplaced(flow, packet);
     Finish(flow, FlowEnd::kReused, Afterwards::kForget);
     Begin(packet);
     return;
@@ -382,7 +391,7 @@ void FlowTable::OnEnded(EndedFlow& flow, const Packet& packet) {
   if (is_new) {
     // When it was settled, the SYN may have passed the hook already.
     if (flow.settled_ns != 0) kernel_.Unsettle(flow.key);
-    replaced_.Add(flow.cookie);
+    NoteReplaced(flow, packet);
     Remove(flow);
     Begin(packet);
     return;

@@ -206,6 +206,7 @@ class FlowTable {
   void OnEmbryonic(Flow& flow, const Packet& packet);
   void OnCapturing(Flow& flow, const Packet& packet);
   void OnEnded(EndedFlow& flow, const Packet& packet);
+  void NoteReplaced(const FlowEntry& flow, const Packet& syn);
   void OnNewSyn(Flow& flow, const Packet& packet);
   void OnOtherSocket(Flow& flow, const Packet& packet);
 
@@ -259,7 +260,7 @@ class FlowTable {
   RecordEncoder encoder_;
   TimerWheel timers_;
   RecentCookies finished_;  // of open sockets whose capture is over or was refused
-  RecentCookies replaced_;  // of closed sockets on whose tuple a SYN came
+  RecentCookies replaced_;  // of flows on whose tuple the SYN of another socket came
   Announcements announcements_;
   SynCache syns_;
   IntrusiveList<AgeNode> embryonic_;
