@@ -242,9 +242,11 @@ class Sheds(DiskTest):
         disk.remount("rw")
         shed = self.daemon.metric("flows_refused_total", limit="maxheap")
         self.assertGreater(shed, 0)
+        # The shard takes its memory back a moment after the last file is saved.
         wait_until(lambda: self.daemon.metric("files_waiting") == 0
-                   and self.daemon.metric("flows", state="capturing") == 0, "all is saved",
-                   CURED_WITHIN_S)
+                   and self.daemon.metric("flows", state="capturing") == 0
+                   and self.daemon.metric("memory_bytes", kind="used") < SMALL_HEAP / 2,
+                   "all is saved", CURED_WITHIN_S)
         before = len(self.daemon.files())
         last = list(self.owners)
         self.flows(5)
