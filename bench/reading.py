@@ -1,28 +1,25 @@
 """Splitting captures that exist: packets a second, and memory."""
 
 import contextlib
-import json
 import multiprocessing
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
+import time
 from typing import NamedTuple
 
 from captures import Waves
-from harness import BINARY, ENVIRONMENT
+from harness import BINARY, ENVIRONMENT, end_process, peak_memory
 from row import Row, figure
-from testbed import alternate, installed, memory_folder
+from testbed import alternate, cpu_clock, installed, memory_folder
 
 MB = 1_000_000
 BUDGET_MB = 256
 MOST_GROWTH = 1.1
 LEAST_SPEEDUP = 10
 COPY = "tcpdump -r -w"
-USAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "usage.py")
 
 
 class Run(NamedTuple):
@@ -57,19 +54,17 @@ def once(name, folder, waves, *flags):
         COPY: ["tcpdump", "-Z", "root", "-r", capture, "-w",
                           os.path.join(output, "copy.pcap")],
     }[name]
-    process = subprocess.Popen([sys.executable, USAGE, *command], env=ENVIRONMENT,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+    begin = time.monotonic()
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        usage, told = process.communicate()
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    if process.returncode != 0:
-        raise RuntimeError(told)
-    code, seconds, cpu_s, peak_bytes = json.loads(usage)
-    if code != 0 or name == "ours" and not is_complete(told, waves):
-        raise RuntimeError(f"{' '.join(command)}: exit {code}: {told}")
+        peak_bytes = peak_memory(process)
+        seconds, cpu_s = time.monotonic() - begin, cpu_clock(process.pid)
+        _, told = process.communicate()
+    finally:
+        end_process(process)
+    if process.returncode != 0 or name == "ours" and not is_complete(told, waves):
+        raise RuntimeError(f"{' '.join(command)}: exit {process.returncode}: {told}")
     shutil.rmtree(output)
     return Run(waves.packets / seconds, cpu_s * 1e6 / waves.packets, peak_bytes / MB)
 

@@ -6,6 +6,7 @@ import http.client
 import itertools
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -184,6 +185,30 @@ def end_process(process):
     if process.poll() is None:
         process.kill()
     process.wait(10)
+
+
+def memory_bytes(pid, row="VmRSS"):
+    """
+    Of a process, by a row of its status (proc_pid_status(5)): VmRSS is what it has now, VmHWM the
+    most it has had. 0 once it has ended.
+    """
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        found = re.search(rf"^{row}:\s+(\d+) kB$", file.read(), re.M)
+    return int(found[1]) << 10 if found else 0
+
+
+def peak_memory(process):
+    """
+    Waits for the end of a child, which is still to be reaped; returns the most memory it had, in
+    bytes. The kernel's own figure, ru_maxrss, may be the parent's.
+    """
+    ended, peak = os.pidfd_open(process.pid), 0
+    try:
+        while not select.select([ended], [], [], 0.02)[0]:
+            peak = max(peak, memory_bytes(process.pid, "VmHWM"))
+    finally:
+        os.close(ended)
+    return peak
 
 
 class Daemon:

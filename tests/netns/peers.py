@@ -82,6 +82,20 @@ def receive(sock, size):
         size -= len(data)
 
 
+class Pace:
+    """At most so many turns a second."""
+
+    def __init__(self, turns_a_second):
+        self._between = 1 / turns_a_second
+        self._due = time.monotonic()
+
+    def wait(self):
+        """For the next turn. Turns that come late are not made up for."""
+        now = time.monotonic()
+        time.sleep(max(0, self._due - now))
+        self._due = max(self._due, now) + self._between
+
+
 def exchange(one, other, size=2000):
     """Sends size bytes each way."""
     for sender, receiver in ((one, other), (other, one)):

@@ -16,9 +16,9 @@ import unittest
 
 import judge
 import pcap
-from harness import (BINARY, HOST4, HOST6, HOST_MAC, PEER4, CaptureTest, end_process, needs_daemon,
-                     needs_tool, wait_until)
-from peers import connect, cookie_of, endpoint, exchange, fork, listen, payload, receive
+from harness import (BINARY, HOST4, HOST6, HOST_MAC, PEER4, CaptureTest, end_process,
+                     memory_bytes, needs_daemon, needs_tool, wait_until)
+from peers import Pace, connect, cookie_of, endpoint, exchange, fork, listen, payload, receive
 
 FLOOD = os.path.join(os.path.dirname(BINARY), "tests", "flood")
 FLOOD_CPU, OTHER_CPU = 0, 1
@@ -109,10 +109,9 @@ class Newcomers:
 
     def _call(self):
         failures = 0
-        due = time.monotonic()
+        pace = Pace(NEWCOMERS_A_SECOND)
         while not self._stop.is_set():
-            time.sleep(max(0, due - time.monotonic()))
-            due = max(due, time.monotonic()) + 1 / NEWCOMERS_A_SECOND
+            pace.wait()
             try:
                 with socket.create_connection((HOST4, NEWCOMER_PORT), timeout=20) as sock:
                     sock.sendall(MESSAGE)
@@ -213,10 +212,7 @@ class Flood(CaptureTest):
 
     def memory(self, daemon):
         """(now, at most) in bytes."""
-        with open(f"/proc/{daemon.pid}/status", encoding="ascii") as file:
-            text = file.read()
-        return tuple(int(re.search(rf"{name}:\s+(\d+) kB", text)[1]) << 10
-                     for name in ("VmRSS", "VmHWM"))
+        return tuple(memory_bytes(daemon.pid, row) for row in ("VmRSS", "VmHWM"))
 
     def begin(self, flows=FLOWS):
         """Starts the daemon and connections that transfer data until self.end()."""

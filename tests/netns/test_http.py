@@ -10,9 +10,9 @@ import time
 import unittest
 
 import judge
-from harness import (HOST4, HOST6, METRICS_PORT, PEER4, PEER6, CaptureTest, needs_daemon,
-                     needs_tool, wait_until)
-from peers import RESET_ON_CLOSE, connect, cookie_of, exchange, flow_of, fork, listen
+from harness import (HOST4, HOST6, METRICS_PORT, PEER4, PEER6, CaptureTest, memory_bytes,
+                     needs_daemon, needs_tool, wait_until)
+from peers import RESET_ON_CLOSE, Pace, connect, cookie_of, exchange, flow_of, fork, listen
 
 SEED = 4711
 MIB = 1 << 20
@@ -118,11 +118,6 @@ def be_rude(address, stop):
     return turns
 
 
-def resident_bytes(pid):
-    with open(f"/proc/{pid}/status", encoding="ascii") as file:
-        return next(int(row.split()[1]) * 1024 for row in file if row.startswith("VmRSS:"))
-
-
 class HttpTest(CaptureTest):
 
     def get(self, *arguments, space=None):
@@ -160,21 +155,20 @@ class Hostile(HttpTest):
         daemon, tcpdump = self.start_daemon(), self.start_tcpdump()
         listener = listen(self, self.host, HOST4)
         self.timed_scrape()
-        resident = resident_bytes(daemon.pid)
+        resident = memory_bytes(daemon.pid)
         end = self.attack(drip, be_rude)
         owners, took = {}, []
         until = time.monotonic() + ATTACK_S
-        due = time.monotonic()
+        pace = Pace(SCRAPES_A_SECOND)
         while time.monotonic() < until:
-            time.sleep(max(0, due - time.monotonic()))
-            due += 1 / SCRAPES_A_SECOND
+            pace.wait()
             took.append(self.timed_scrape())
             client, accepted = connect(self, self.peer, PEER4, listener)
             exchange(client, accepted)
             owners[cookie_of(accepted)] = flow_of(accepted)
             client.close()
             accepted.close()
-        grown = resident_bytes(daemon.pid) - resident
+        grown = memory_bytes(daemon.pid) - resident
         closed, turns = end()
         took.sort()
         print(f"  {len(took)} scrapes: median {took[len(took) // 2] * 1e3:.1f}, "

@@ -2,15 +2,15 @@
 
 import json
 import os
-import re
 import time
 import unittest
 
 import bpf
 import judge
 import pcap
-from harness import (HOST4, PEER4, PEER_MAC, CaptureTest, Namespace, left_behind, needs_daemon,
-                     needs_tcx, needs_tool, run, tcx_programs, wait_until)
+from harness import (HOST4, PEER4, PEER_MAC, CaptureTest, Namespace, left_behind,
+                     memory_bytes, needs_daemon, needs_tcx, needs_tool, run, tcx_programs,
+                     wait_until)
 from peers import RawPeer, TunPair, connect, cookie_of, exchange, flow_of, listen, payload
 
 VLAN, QINQ = 0x8100, 0x88A8
@@ -76,7 +76,7 @@ class Flapping(CaptureTest):
     """One interface that never rests, in five ways, and a connection over it each time."""
 
     ATTACHED_WITHIN_S = 1
-    MOST_GROWTH_KB = 4096  # of the daemon's memory: what its flows and files leave behind
+    MOST_GROWTH_BYTES = 4 << 20  # of the daemon's memory: what its flows and files leave behind
 
     def setUp(self):
         super().setUp()
@@ -157,7 +157,7 @@ class Flapping(CaptureTest):
         wait_until(lambda: self.uuids <= saved(), lambda: self.uuids - saved())
 
     def held(self):
-        """What the daemon holds: BPF objects by kind and counters; memory in KB."""
+        """What the daemon holds: BPF objects by kind and counters; memory in bytes."""
         pid, held = self.daemon.pid, {}
         for kind in ("prog_id", "map_id", "link_id"):
             held[kind] = len(bpf.ids_of(pid, kind))
@@ -170,9 +170,7 @@ class Flapping(CaptureTest):
                 rows = json.loads(run("bpftool", "-j", "map", "dump", "id", str(number)))
                 held["rows of counters"] = sum(
                     row["formatted"]["values"][0]["value"]["ifindex"] != 0 for row in rows)
-        with open(f"/proc/{pid}/status", encoding="ascii") as file:
-            anonymous = int(re.search(r"RssAnon:\s*(\d+) kB", file.read())[1])
-        return held, anonymous
+        return held, memory_bytes(pid, "RssAnon")
 
     def descriptors(self):
         """Files that are being written and requests of metrics included."""
@@ -201,10 +199,10 @@ class Flapping(CaptureTest):
         print(f"\n  {self.id().split('.', 1)[-1]}: attached after {self.latencies[0] * 1000:.0f} "
               f"to {self.latencies[-1] * 1000:.0f} ms, median "
               f"{self.latencies[len(self.latencies) // 2] * 1000:.0f} ms; {held_later}; "
-              f"{memory_later - memory} KB more memory", flush=True)
+              f"{(memory_later - memory) >> 10} KiB more memory", flush=True)
         self.assertLess(self.latencies[-1], self.ATTACHED_WITHIN_S)
         self.assertEqual(held_later, held)
-        self.assertLess(memory_later - memory, self.MOST_GROWTH_KB)
+        self.assertLess(memory_later - memory, self.MOST_GROWTH_BYTES)
         self.assertEqual(len(self.uuids), cycles + len(ways))
         self.assertLessEqual(self.uuids, set(self.finish(self.daemon)))
 

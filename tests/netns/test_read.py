@@ -22,8 +22,8 @@ import index
 import pcap
 from captures import (ACK, CLIENT, CLIENT6, FIN, MILLISECOND, SECOND, SERVER, SERVER6, START_NS,
                       SYN, Connection, Waves, merged, pcap_bytes, pcapng_bytes)
-from harness import (BINARY, ENVIRONMENT, CaptureTest, end_process, needs_tool, rights_of, run,
-                     wait_until)
+from harness import (BINARY, ENVIRONMENT, CaptureTest, end_process, needs_tool, peak_memory,
+                     rights_of, run, wait_until)
 from peers import endpoint
 
 NOT_SAVED, DAMAGED, INTERRUPTED = 1, 2, 128 + signal.SIGINT
@@ -722,19 +722,6 @@ class Progress(ReadTest):
         shares = [int(line.split(" %")[0]) for line in lines]
         self.assertEqual(shares, sorted(shares))
         self.assertNotIn("packets/s", drawn.rsplit("\x1b[K", 1)[1], "it is taken away")
-
-
-def peak_memory(process):
-    """The most memory (VmHWM, in bytes) that a process had, once it has ended."""
-    peak = 0
-    while process.poll() is None:
-        with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("VmHWM:"):
-                    peak = int(line.split()[1]) * 1024
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.02)
-    return peak
 
 
 class MoreThanMemory(ReadTest):

@@ -4,21 +4,19 @@ Churn of every kind, for SOAK_SECONDS (20 minutes): memory, descriptors and map 
 
 import os
 import random
-import re
 import select
 import socket
 import time
-import unittest
 
 import harness
 import peers
-from harness import HOST4, HOST6, CaptureTest, needs_daemon, wait_until
+from harness import HOST4, HOST6, CaptureTest, memory_bytes, needs_daemon, wait_until
 
 SECONDS = int(os.environ.get("SOAK_SECONDS", "1200"))
 SAMPLE_SECONDS = 5
 RATE = 200  # connections a second
 SETTLE_SECONDS = 4  # long connections: longer than -captureduration, so that they get settled
-MAX_GROWTH_KB = 2048  # of resident memory, from the first half of the time to the second
+MAX_GROWTH_BYTES = 2 << 20  # of resident memory, from the first half of the time to the second
 
 
 def churn(seconds, seed):
@@ -89,10 +87,6 @@ def serve(listeners):
 @needs_daemon
 class Soak(CaptureTest):
 
-    def resident_kb(self, daemon):
-        with open(f"/proc/{daemon.pid}/status", encoding="ascii") as file:
-            return int(re.search(r"VmRSS:\s+(\d+) kB", file.read())[1])
-
     def descriptors(self, daemon):
         return len(os.listdir(f"/proc/{daemon.pid}/fd"))
 
@@ -105,7 +99,7 @@ class Soak(CaptureTest):
 
     def sample(self, daemon):
         return {
-            "resident_kb": self.resident_kb(daemon),
+            "resident_bytes": memory_bytes(daemon.pid),
             "descriptors": self.descriptors(daemon),
             "settled": daemon.metric("settled_flows"),
             "ended": daemon.metric("flows", state="ended"),
@@ -136,7 +130,8 @@ class Soak(CaptureTest):
         for name in samples[0]:
             # The least, for some come and go: a file that is being written is a descriptor.
             first, last = (min(sample[name] for sample in part) for part in (before, after))
-            allowed = {"resident_kb": MAX_GROWTH_KB, "descriptors": 2}.get(name, 0.2 * first + 20)
+            allowed = {"resident_bytes": MAX_GROWTH_BYTES, "descriptors": 2}.get(
+                name, 0.2 * first + 20)
             self.assertLessEqual(last - first, allowed, f"{name} grew from {first} to {last}")
         wait_until(lambda: daemon.metric("settled_flows") == 0, "no flow is settled", 30)
         for state in ("embryonic", "capturing"):

@@ -8,8 +8,8 @@ import unittest
 
 import judge
 import pcap
-from harness import (HOST4, HOST6, PEER4, PEER6, CaptureTest, needs_daemon, needs_tool, run,
-                     wait_until)
+from harness import (HOST4, HOST6, PEER4, PEER6, CaptureTest, memory_bytes, needs_daemon,
+                     needs_tool, run, wait_until)
 from peers import Storm, connect, cookie_of, exchange, flow_of, listen
 from tcpinfo import TcpInfo, close_event, line, open_event
 
@@ -36,11 +36,6 @@ def folders_of(daemon):
 
 def today():
     return time.strftime("%Y/%m/%d", time.gmtime())
-
-
-def resident_bytes(pid):
-    with open(f"/proc/{pid}/status", encoding="ascii") as file:
-        return next(int(row.split()[1]) * 1024 for row in file if row.startswith("VmRSS:"))
 
 
 class TcpInfoTest(CaptureTest):
@@ -301,7 +296,7 @@ class Hostile(TcpInfoTest):
         daemon, tcpdump = self.start("-uuidwaitduration=25s"), self.start_tcpdump()
         expected = self.announced_connection()
         self.wait_for_names(daemon, opens=1)
-        resident = resident_bytes(daemon.pid)
+        resident = memory_bytes(daemon.pid)
         began = time.monotonic()
         chunk, unnamed = b'{"Event":0,' * 90_000, []
         while len(unnamed) < 100:
@@ -309,7 +304,7 @@ class Hostile(TcpInfoTest):
                 self.tcpinfo.send(chunk)
             unnamed.append(self.short_connection())
         took = time.monotonic() - began
-        grown = resident_bytes(daemon.pid) - resident
+        grown = memory_bytes(daemon.pid) - resident
         print(f"\n  1 GB read in {took:.2f} s, resident grew by {grown / MIB:.2f} MiB", flush=True)
         self.assertLess(grown, 8 * MIB)
         self.tcpinfo.send(b"\n")

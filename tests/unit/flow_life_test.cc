@@ -423,42 +423,6 @@ TEST_CASE("A closed tuple is remembered as long as TIME-WAIT, however late its t
   CHECK(flows.stats().ended == 0);
 }
 
-TEST_CASE("What a socket in TIME-WAIT says to a SYN is of the new connection", "[flow]") {
-  FlowFixture flows;
-  flows.Accept(7);
-  flows.Close(7);
-  SECTION("while its flow lingers") {}
-  SECTION("when its flow has ended") { flows.Wait(kLingerNs + kSecond); }
-  flows.In({.flags = kSyn, .seq = 500});
-  flows.Out({.seq = 904, .ack = 103, .cookie = 7});  // which does not take the SYN
-  flows.In({.flags = kRst, .seq = 103});             // so the peer has it go, and tries again
-  flows.In({.flags = kSyn, .seq = 500});
-  flows.Wait(kLingerNs + kSecond);
-  flows.Out({.flags = kSynAck, .seq = 2000, .ack = 501, .cookie = 8});
-  flows.In({.seq = 501, .ack = 2001});
-  flows.Wait(kLingerNs + kSecond);
-  flows.Out({.seq = 2001, .ack = 501, .cookie = 8});
-  flows.Finish();
-  CHECK(flows.files().size() == 2);
-  CHECK(Seqs(flows.FileOf(8)) == List{500, 904, 103, 500, 2000, 501, 2001});
-  CHECK(flows.FileOf(8).end == FlowEnd::kShutdown);
-}
-
-TEST_CASE("A socket that connects again has a second file", "[flow]") {
-  FlowFixture flows;
-  flows.Out({.flags = kSyn, .seq = 900, .cookie = 7});
-  flows.In({.flags = PH_TCP_RST | PH_TCP_ACK, .seq = 0, .ack = 901});
-  SECTION("at once") {}
-  SECTION("when its flow has ended") { flows.Wait(kLingerNs + kSecond); }
-  flows.Out({.flags = kSyn, .seq = 5000, .cookie = 7});
-  flows.In({.flags = kSynAck, .seq = 100, .ack = 5001});
-  flows.Out({.seq = 5001, .ack = 101, .cookie = 7});
-  flows.Finish();
-  REQUIRE(flows.files().size() == 2);
-  CHECK(Seqs(flows.files()[0]) == List{900, 0});
-  CHECK(Seqs(flows.files()[1]) == List{5000, 100, 5001});
-}
-
 TEST_CASE("At the end of the program what has an owner is saved", "[flow]") {
   FlowFixture flows;
   flows.Accept(1, {.remote_port = 1});

@@ -154,6 +154,24 @@ TEST_CASE("A SYN that is challenged is of the flow that it met", "[flow][offline
   CHECK(Seqs(flows.files()[0]) == List{100, 900, 101, 5000, 901, 102});
 }
 
+TEST_CASE("A handshake that goes on behind a RST was not ended by it", "[flow][offline]") {
+  FlowFixture flows(Options(GENERATE(Ownership::kHandshake, Ownership::kNone)));
+  flows.Accept(0);
+  flows.Close(0);
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Out({.seq = 904, .ack = 103});  // of the socket before, in TIME-WAIT
+  flows.In({.flags = kRst, .seq = 103});
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Out({.flags = kSynAck, .seq = 6000, .ack = 5001});
+  flows.In({.seq = 5001, .ack = 6001});
+  flows.Wait(kLingerNs + kSecond);
+  flows.In({.seq = 5002, .ack = 6001});
+  flows.Finish();
+  REQUIRE(flows.files().size() == 2);
+  CHECK(flows.Count(PH_SAVED) == flows.fed());
+  CHECK(flows.files()[1].end == FlowEnd::kShutdown);
+}
+
 TEST_CASE("Recorded announcements name the flows on whose tuples they are", "[flow][offline]") {
   FlowOptions options = Options();
   options.naming = Naming::kAnnouncedOrOwn;

@@ -288,6 +288,25 @@ TEST_CASE("A spoofed RST that the socket ignores does not give it a second file"
   CHECK(NoNameTwice(flows));
 }
 
+TEST_CASE("A connection that the socket of an ended flow gives way to is saved", "[flow][reuse]") {
+  FlowOptions options = DefaultFlowOptions();
+  options.ownership = GENERATE(Ownership::kSocket, Ownership::kAnnounced);
+  FlowFixture flows(options);
+  flows.Accept(1);
+  EndCapture(flows);
+  flows.In({.flags = kSyn, .seq = 5000});
+  flows.Out({.seq = 950, .ack = 102, .cookie = 1});  // so the peer has it go, and tries again
+  flows.In({.flags = kRst, .seq = 102});
+  flows.In({.flags = kSyn, .seq = 5000});
+  // Only the records of our hooks tell the socket of a SYN-ACK.
+  const uint64_t told = options.ownership == Ownership::kSocket ? 2 : 0;
+  flows.Out({.flags = kSynAck, .seq = 6000, .ack = 5001, .cookie = told});
+  flows.In({.seq = 5001, .ack = 6001});
+  flows.Out({.seq = 6001, .ack = 5001, .cookie = 2});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(2)) == List{5000, 6000, 5001, 6001});
+}
+
 TEST_CASE("A real connection on the tuple of an ended flow is saved", "[flow][reuse]") {
   FlowFixture flows;
   flows.Accept(1);
@@ -365,6 +384,135 @@ TEST_CASE("The SYN of a new connection does not have its own tuple settled", "[f
   flows.Out({.seq = 6001, .cookie = 2});
   flows.Finish();
   CHECK(Seqs(flows.FileOf(2)) == List{6000, 6001});
+}
+
+TEST_CASE("What a socket in TIME-WAIT says to a SYN is of the new connection", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(7);
+  flows.Close(7);
+  SECTION("while its flow lingers") {}
+  SECTION("when its flow has ended") { flows.Wait(kLingerNs + kSecond); }
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Out({.seq = 904, .ack = 103, .cookie = 7});  // which does not take the SYN
+  flows.In({.flags = kRst, .seq = 103});             // so the peer has it go, and tries again
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Wait(kLingerNs + kSecond);
+  flows.Out({.flags = kSynAck, .seq = 2000, .ack = 501, .cookie = 8});
+  flows.In({.seq = 501, .ack = 2001});
+  flows.Wait(kLingerNs + kSecond);
+  flows.Out({.seq = 2001, .ack = 501, .cookie = 8});
+  flows.Finish();
+  CHECK(flows.files().size() == 2);
+  CHECK(Seqs(flows.FileOf(8)) == List{500, 904, 103, 500, 2000, 501, 2001});
+  CHECK(flows.FileOf(8).end == FlowEnd::kShutdown);
+}
+
+TEST_CASE("A socket that connects again has a second file", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Out({.flags = kSyn, .seq = 900, .cookie = 7});
+  flows.In({.flags = PH_TCP_RST | PH_TCP_ACK, .seq = 0, .ack = 901});
+  SECTION("at once") {}
+  SECTION("when its flow has ended") { flows.Wait(kLingerNs + kSecond); }
+  flows.Out({.flags = kSyn, .seq = 5000, .cookie = 7});
+  flows.In({.flags = kSynAck, .seq = 100, .ack = 5001});
+  flows.Out({.seq = 5001, .ack = 101, .cookie = 7});
+  flows.Finish();
+  REQUIRE(flows.files().size() == 2);
+  CHECK(Seqs(flows.files()[0]) == List{900, 0});
+  CHECK(Seqs(flows.files()[1]) == List{5000, 100, 5001});
+}
+
+// What a socket in TIME-WAIT that does not take a SYN brings about.
+void MeetTimeWait(FlowFixture& flows, uint64_t cookie) {
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Out({.seq = 904, .ack = 103, .cookie = cookie});
+  flows.In({.flags = kRst, .seq = 103});
+}
+
+TEST_CASE("A SYN that a socket in TIME-WAIT refuses again and again is new in the end",
+          "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(7);
+  flows.Close(7);
+  for (int i = 0; i < 3; ++i) {
+    MeetTimeWait(flows, 7);
+    flows.Wait(kSecond);
+  }
+  flows.Wait(kLingerNs);
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Out({.flags = kSynAck, .seq = 2000, .ack = 501, .cookie = 8});
+  flows.In({.seq = 501, .ack = 2001});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(8)) == List{500, 2000, 501});
+}
+
+TEST_CASE("A connection is captured for captureduration, however long its SYN was refused",
+          "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(7);
+  flows.Close(7);
+  for (int i = 0; i < 4; ++i) {
+    flows.In({.flags = kSyn, .seq = 500});
+    flows.Out({.seq = 904, .ack = 103, .cookie = 7});
+    flows.Wait(20 * kSecond);
+  }
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Out({.flags = kSynAck, .seq = 2000, .ack = 501, .cookie = 8});
+  flows.In({.seq = 501, .ack = 2001});
+  flows.Wait(25 * kSecond);
+  flows.Out({.seq = 2001, .ack = 501, .cookie = 8});
+  flows.Finish();
+  const List seqs = Seqs(flows.FileOf(8));
+  CHECK(List(seqs.end() - 4, seqs.end()) == List{500, 2000, 501, 2001});
+}
+
+TEST_CASE("What a socket in LAST-ACK says to a SYN is of the new connection", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Accept(7);
+  flows.In({.flags = kFin, .seq = 102, .ack = 901});
+  flows.Out({.flags = kFin, .seq = 901, .ack = 103, .cookie = 7});
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Out({.flags = kFin, .seq = 901, .ack = 103, .cookie = 7});
+  flows.In({.flags = kRst, .seq = 103});
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Out({.flags = kSynAck, .seq = 2000, .ack = 501, .cookie = 8});
+  flows.In({.seq = 501, .ack = 2001});
+  flows.In({.flags = kFin, .seq = 501, .ack = 2001});  // the host may go on sending
+  flows.Wait(kLingerNs + kSecond);
+  flows.Out({.seq = 2001, .ack = 502, .cookie = 8});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(7)) == List{100, 900, 101, 102, 901});
+  CHECK(Seqs(flows.FileOf(8)) == List{500, 901, 103, 500, 2000, 501, 501, 2001});
+}
+
+TEST_CASE("A socket whose tuple was taken begins a flow with its SYN", "[flow][reuse]") {
+  FlowFixture flows;
+  flows.Connect(7);
+  flows.In({.flags = kRst, .seq = 101});
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Out({.flags = kSyn, .seq = 5000, .cookie = 7, .tuple = Peer(1)});
+  flows.In({.flags = kSynAck, .seq = 100, .ack = 5001, .tuple = Peer(1)});
+  flows.Finish();
+  REQUIRE(flows.files().size() == 2);
+  CHECK(Seqs(flows.files()[1]) == List{5000, 100});
+}
+
+TEST_CASE("A RST of the host that the handshake survives does not close its socket",
+          "[flow][reuse]") {
+  FlowOptions options = DefaultFlowOptions();
+  options.max_ended_flows = 1;
+  FlowFixture flows(options);
+  flows.Out({.flags = kSyn, .seq = 900, .cookie = 1});
+  flows.In({.seq = 7000, .ack = 8000});  // of a socket in TIME-WAIT
+  flows.Out({.flags = kRst, .seq = 8000, .cookie = 1});
+  flows.Out({.flags = kSyn, .seq = 900, .cookie = 1});
+  flows.In({.flags = kSynAck, .seq = 100, .ack = 901});
+  EndCapture(flows);
+  flows.Accept(2, Peer(1));
+  flows.Wait(31 * kSecond);  // so that of the two ended flows the first is forgotten
+  flows.Out({.seq = 950, .ack = 102, .cookie = 1});
+  flows.Finish();
+  CHECK(NoNameTwice(flows));
 }
 
 }  // namespace

@@ -82,6 +82,19 @@ class FlowRules {
            flow.syns.AreOlderThan(packet.direction(), packet.seq);
   }
 
+  // Of an embryonic flow: whether the packet begins another attempt: by such a SYN, or by its own
+  // after so long that the capture of the connection would be over at once.
+  bool IsNewAttempt(const Flow& flow, const Packet& packet) const {
+    return IsNewSyn(flow, packet) ||
+           (packet.IsSyn() && packet.time_ns() - flow.first_ns > options_.capture_duration_ns);
+  }
+
+  // Behind a RST: whether the packet shows that it ended nothing (RFC 5961, 3.2).
+  bool DisprovesReset(const Packet& packet) const {
+    const bool goes_on = knows_sockets() ? packet.cookie() != 0 : packet.Is(PH_TCP_SYN);
+    return goes_on && !packet.Is(PH_TCP_RST);
+  }
+
   // Whether the packet shows that a capturing flow's tuple now has another connection, or that it
   // has not.
   bool IsOfOtherSocket(const Flow& flow, const Packet& packet) const;

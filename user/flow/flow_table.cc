@@ -272,7 +272,7 @@ void FlowTable::RefuseForGood(const Packet& packet) {
 }
 
 void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
-  if (FlowRules::IsNewSyn(flow, packet)) {
+  if (rules_.IsNewAttempt(flow, packet)) {
     Drop(flow, rules_.ReasonToDrop(flow), Afterwards::kForget);
     Begin(packet);
     return;
@@ -285,8 +285,10 @@ void FlowTable::OnEmbryonic(Flow& flow, const Packet& packet) {
     flow.cookie = packet.cookie();
     if (flow.cookie != 0) requested_.PushBack(flow);
   } else if (packet.cookie() != 0 && !packet.IsSyn() && finished_.Contains(packet.cookie())) {
-    // The socket of a flow that ended goes on, and a SYN that came between began nothing.
+    // The socket of a flow that ended goes on, and a SYN that came between began nothing yet; sent
+    // again, another socket may take it.
     flow.cookie = packet.cookie();
+    flow.syns = {};
     Drop(flow, PH_LATE, Afterwards::kRemember);
     Dispatch(packet);
     return;
@@ -336,8 +338,7 @@ void FlowTable::OnCapturing(Flow& flow, const Packet& packet) {
     return;
   }
   if (kept != Kept::kYes) return;
-  // A reset that the socket did not believe (RFC 5961, 3.2).
-  if (flow.reset && packet.cookie() != 0 && !packet.Is(PH_TCP_RST)) flow.reset = false;
+  if (flow.reset && rules_.DisprovesReset(packet)) flow.reset = flow.reset_by_host = false;
   if (flow.closed() && !was_closed) timers_.Schedule(flow, rules_.DeadlineOf(flow));
   if (flow.records.chunk_bytes() >= most_waiting_bytes_ && !rules_.IsWaitingForName(flow)) {
     Submit(flow, std::nullopt);
@@ -691,9 +692,8 @@ void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
            still_sending ? Afterwards::kSettle : Afterwards::kRemember);
   } else {
     // One that keeps sending must not begin again every few seconds.
-    Drop(flow, rules_.ReasonToDrop(flow),
-         flow.packets.total() >= kLaterPacketsToSettle ? Afterwards::kRemember
-                                                       : Afterwards::kForget);
+    const bool goes_on = !flow.closed() && flow.packets.total() >= kLaterPacketsToSettle;
+    Drop(flow, rules_.ReasonToDrop(flow), goes_on ? Afterwards::kRemember : Afterwards::kForget);
   }
 }
 
