@@ -157,20 +157,21 @@ static uint32_t connect_all(uint32_t flows, double seconds, int reset)
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
 	while (answered < flows && now() < end) {
+		double asked = now();
 		int received = recvmmsg(outgoing.fd, messages, BATCH, MSG_DONTWAIT, NULL);
 
 		for (int i = 0; i < received; i++)
 			answered += answer(frames[i], reset);
 		if (received > 0)
-			heard = now();
+			heard = asked;
 		for (int i = 0; i < BATCH && sent - lost < flows &&
 				sent - answered - lost < UNANSWERED; i++)
 			send_segment(sent++, ISN, 0, TH_SYN);
 		flush();
 		/* Who got no answer for a while gets none; another takes the place. */
-		if (now() - heard > 0.2) {
+		if (asked - heard > 0.2) {
 			lost = sent - answered;
-			heard = now();
+			heard = asked;
 		}
 	}
 	return answered;

@@ -21,6 +21,7 @@ MIB = 1 << 20
 FAILING_CALLS = os.path.abspath(os.environ.get(
     "FAILING_CALLS_LIBRARY",
     os.path.join(harness.HERE, "..", "..", "build", "tests", "libfailing_calls.so")))
+LONGEST_LIFE_S = 30  # of a daemon beside, its end on a dead disk included
 PART = ".part"  # the end of a hidden file's name
 
 
@@ -84,10 +85,12 @@ class Ext4(Disk):
     def unmount(self):
         """
         Until the device is gone: the mount of a process that ended goes a little later than the
-        process, and while one is left the next mount is of the same file system, dead or alive.
+        process, and while one is left the next mount is of the same file system, dead or alive. A
+        daemon that was started elsewhere while this was mounted has one, too, as long as it lives.
         """
         super().unmount()
-        harness.wait_until(lambda: run("losetup", "-j", self._image) == "", "the loop device goes")
+        harness.wait_until(lambda: run("losetup", "-j", self._image) == "", "the loop device goes",
+                           LONGEST_LIFE_S)
 
     def cut_power(self, how):
         """What the device has not got yet is lost; every later access is an I/O error."""

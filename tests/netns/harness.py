@@ -331,6 +331,12 @@ class CaptureTest(unittest.TestCase):
         self.host.ip("link", "set", "host0", "address", HOST_MAC)
         self.peer.ip("link", "set", "peer0", "address", PEER_MAC)
 
+    def folder_in_memory(self):
+        """For files of which times or memory are judged: a disk has times of its own."""
+        folder = tempfile.mkdtemp(prefix="packet-headers-netns-", dir="/dev/shm")
+        self.addCleanup(shutil.rmtree, folder)
+        return folder
+
     def start_daemon(self, *flags, **options):
         self.daemons.append(Daemon(self, self.host, *flags, **options))
         return self.daemons[-1]

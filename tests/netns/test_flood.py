@@ -5,12 +5,10 @@ import multiprocessing
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import time
 import unittest
 
@@ -216,10 +214,8 @@ class Flood(CaptureTest):
 
     def begin(self, flows=FLOWS):
         """Starts the daemon and connections that transfer data until self.end()."""
-        # Files in memory, since a disk has times of its own; of the growth of the daemon nothing
-        # is then what the connections sent.
-        datadir = tempfile.mkdtemp(prefix="packet-headers-flood-", dir="/dev/shm")
-        self.addCleanup(shutil.rmtree, datadir)
+        # Files that are written at once: nothing of the daemon's growth is what was sent.
+        datadir = self.folder_in_memory()
         self.sent_before = self.sent_by_peer()
         self.whole = []
         daemon = self.start_daemon("-captureduration=5m", "-stream", datadir=datadir)

@@ -83,7 +83,7 @@ class LongFlows(CaptureTest):
         self.addCleanup(talking.join)
         self.addCleanup(stop.set)
         wait_until(lambda: daemon.lost("settled") > 100, "the kernel settled the flow")
-        daemon.wait_for_files(1)
+        wait_until(lambda: daemon.metric("packets_saved_total") > 0, "its file is saved")
         saved, settled = daemon.metric("packets_saved_total"), daemon.lost("settled")
         self.assertEqual(daemon.metric("settled_flows"), 1)
         wait_until(lambda: daemon.lost("settled") > settled + 500, "settled keeps growing")
@@ -94,7 +94,6 @@ class LongFlows(CaptureTest):
         self.assertEqual(files.keys(), {judge.uuid_of(cookie_of(accepted))})
         records = next(iter(files.values())).records
         length_ns = records[-1].time_ns - records[0].time_ns
-        self.assertGreater(length_ns, 1.9e9)
         self.assertLessEqual(length_ns, 2.0e9)
         captured.sort(key=lambda record: record.time_ns)
         times = judge.Times()
@@ -122,7 +121,8 @@ class LongFlows(CaptureTest):
 
     def test_a_closed_flow_is_published_at_once(self):
         """Two seconds after its last packet, however long flowtimeout is."""
-        daemon = self.start_daemon("-flowtimeout=60s", "-captureduration=60s")
+        daemon = self.start_daemon("-flowtimeout=60s", "-captureduration=60s",
+                                   datadir=self.folder_in_memory())
         tcpdump = self.start_tcpdump()
         client, accepted = self.open()
         owners = {cookie_of(accepted): flow_of(accepted)}

@@ -61,11 +61,13 @@ class HealthTest(CaptureTest):
         self.assertEqual(self.told(10), "WATCHDOG=1")
 
     def threads(self):
-        """{name: id}"""
+        """{name: id}, but of the one that may end meanwhile."""
         found = {}
         for thread in map(int, os.listdir(f"/proc/{self.daemon.pid}/task")):
-            with open(f"/proc/{self.daemon.pid}/task/{thread}/comm", encoding="ascii") as file:
+            with (contextlib.suppress(FileNotFoundError, ProcessLookupError),
+                  open(f"/proc/{self.daemon.pid}/task/{thread}/comm", encoding="ascii") as file):
                 found["main" if thread == self.daemon.pid else file.read().strip()] = thread
+        found.pop("salvage", None)
         return found
 
     @contextlib.contextmanager

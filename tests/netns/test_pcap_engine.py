@@ -265,6 +265,10 @@ class Drops(PcapEngine, CaptureTest):
         wait_until(lambda: daemon.lost("ring_full") > 0, "the drops are counted")
         for _ in range(10):
             exchange(client, accepted, 100)
+        senders = (("ingress", endpoint(*client.getsockname())),
+                   ("egress", endpoint(*accepted.getsockname())))
+        client.close()  # no acknowledgment is still to come then
+        accepted.close()
         captured = tcpdump.stop()
         files = self.finish(daemon)
         self.assertEqual(files.keys(), {judge.uuid_of(cookie) for cookie in owners})
@@ -274,8 +278,7 @@ class Drops(PcapEngine, CaptureTest):
         self.assertEqual(len(records) + lost, len(captured), daemon.log)
         assert_all_accounted(self, daemon, captured)
         theirs, ours = judge.directions(captured), judge.directions(records)
-        for direction, sender in (("ingress", endpoint(*client.getsockname())),
-                                  ("egress", endpoint(*accepted.getsockname()))):
+        for direction, sender in senders:
             entry = daemon.books()["host0", direction]
             self.assertEqual(entry["saved"], len(ours[sender]))
             self.assertEqual(entry["saved"] + entry["ring_full"], len(theirs[sender]), daemon.log)
@@ -313,9 +316,13 @@ class Interfaces(PcapEngine, CaptureTest):
         """Link type RAW, and records that begin with IP."""
         TunPair(self, ((self.host, "tun0", "10.9.2.1/24"), (self.peer, "tun0", "10.9.2.2/24")))
         daemon, tcpdump = self.start_daemon(interface="tun0"), self.start_tcpdump("tun0")
-        _, accepted = self.open("10.9.2.1", "10.9.2.2")
+        client, accepted = self.open("10.9.2.1", "10.9.2.2")
+        owners = {cookie_of(accepted): flow_of(accepted)}
+        client.close()
+        accepted.close()
+        daemon.wait_for_files(1)  # nothing is still on its way then
         captured, files = tcpdump.stop(), self.finish(daemon)
-        judge.assert_flows(self, files, captured, {cookie_of(accepted): flow_of(accepted)})
+        judge.assert_flows(self, files, captured, owners)
         self.assertEqual({file.link_type for file in files.values()}, {pcap.LINK_RAW})
 
     def test_added_and_deleted_while_running(self):

@@ -21,7 +21,8 @@ class Shutdown(CaptureTest):
         return {cookie_of(accepted): flow_of(accepted) for _, accepted in pairs}
 
     def saves_all_while_no_packet_comes(self, number, *flags):
-        daemon, tcpdump = self.start_daemon(*flags), self.start_tcpdump()
+        daemon = self.start_daemon(*flags, datadir=self.folder_in_memory())
+        tcpdump = self.start_tcpdump()
         owners = self.open_flows(20)
         captured = tcpdump.stop()
         judge.assert_flows(self, self.finish(daemon, number, within=3), captured, owners)

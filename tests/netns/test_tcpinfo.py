@@ -119,7 +119,8 @@ class Names(TcpInfoTest):
         Who isn't announced gets the learned prefix when uuidwaitduration ends. An open names a
         flow that has ended until then, and later nothing.
         """
-        daemon, tcpdump = self.start(), self.start_tcpdump()  # uuidwaitduration is 5 s
+        daemon = self.start(datadir=self.folder_in_memory())  # uuidwaitduration is 5 s
+        tcpdump = self.start_tcpdump()
         first_day = today()
         ended, *others = (self.short_connection() for _ in range(101))
         announced, unannounced = others[::10], [o for n, o in enumerate(others) if n % 10]

@@ -321,8 +321,8 @@ void Salvage::Publish(Mended mended) {
       Fail(group[i].status);
       continue;
     }
-    ++stats_.files;
     stats_.packets += mended[i].second;
+    ++stats_.files;
   }
 }
 

@@ -18,8 +18,9 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
+#include <set>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -158,16 +159,17 @@ uint64_t Report(const std::string& thread) {
   return breaches;
 }
 
-std::vector<pid_t> ThreadsIn(const UniqueFd& folder) {
-  std::vector<pid_t> threads;
+// A thread that is not among those known, to which it is added. Looks anew each time, for the
+// kernel's list ends early where a thread ends while it is read.
+std::optional<pid_t> NextThread(const UniqueFd& folder, std::set<pid_t>& known) {
   const std::unique_ptr<DIR, int (*)(DIR*)> list(fdopendir(dup(folder.get())), closedir);
-  if (list == nullptr) return threads;
+  if (list == nullptr) return std::nullopt;
   rewinddir(list.get());
   while (const dirent* const entry = readdir(list.get())) {
     pid_t thread;
-    if (absl::SimpleAtoi(entry->d_name, &thread)) threads.push_back(thread);
+    if (absl::SimpleAtoi(entry->d_name, &thread) && known.insert(thread).second) return thread;
   }
-  return threads;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -194,16 +196,12 @@ uint64_t SandboxSelfTest::Run() const {
   action.sa_handler = OnSignal;
   action.sa_flags = SA_RESTART;
   sigaction(number, &action, nullptr);
-  uint64_t breaches = 0;
-  const pid_t own = gettid();
-  for (const pid_t thread : ThreadsIn(threads_)) {
-    if (thread == own) {
-      TryAll();
-      breaches += Report("main");
-      continue;
-    }
-    if (syscall(SYS_tgkill, getpid(), thread, number) != 0) continue;  // it has ended
-    switch (WaitForAnswer(thread)) {
+  TryAll();
+  uint64_t breaches = Report("main");
+  std::set<pid_t> asked = {gettid()};
+  while (const std::optional<pid_t> thread = NextThread(threads_, asked)) {
+    if (syscall(SYS_tgkill, getpid(), *thread, number) != 0) continue;  // it has ended
+    switch (WaitForAnswer(*thread)) {
       case Answer::kGiven:
         breaches += Report(answers.thread);
         break;
@@ -211,7 +209,7 @@ uint64_t SandboxSelfTest::Run() const {
         break;
       case Answer::kMissing:
         // A late answer must not pass for another thread's.
-        spdlog::error("sandbox selftest: thread {} did not answer within {} s; giving up", thread,
+        spdlog::error("sandbox selftest: thread {} did not answer within {} s; giving up", *thread,
                       kPatienceSeconds);
         return breaches + 1;
     }
