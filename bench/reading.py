@@ -54,15 +54,18 @@ def once(name, folder, waves, *flags):
         COPY: ["tcpdump", "-Z", "root", "-r", capture, "-w",
                           os.path.join(output, "copy.pcap")],
     }[name]
-    begin = time.monotonic()
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        peak_bytes = peak_memory(process)
-        seconds, cpu_s = time.monotonic() - begin, cpu_clock(process.pid)
-        _, told = process.communicate()
-    finally:
-        end_process(process)
+    with tempfile.TemporaryFile("w+") as log:
+        begin = time.monotonic()
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=log)
+        try:
+            peak_bytes = peak_memory(process)
+            seconds, cpu_s = time.monotonic() - begin, cpu_clock(process.pid)
+            process.wait()
+        finally:
+            end_process(process)
+        log.seek(0)
+        told = log.read()
     if process.returncode != 0 or name == "ours" and not is_complete(told, waves):
         raise RuntimeError(f"{' '.join(command)}: exit {process.returncode}: {told}")
     shutil.rmtree(output)

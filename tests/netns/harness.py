@@ -200,9 +200,9 @@ def memory_bytes(pid, row="VmRSS"):
 def peak_memory(process):
     """
     Waits for the end of a child, which is still to be reaped; returns the most memory it had, in
-    bytes. The kernel's own figure, ru_maxrss, may be the parent's.
+    bytes, as looked at every 20 ms. The kernel's own figure, ru_maxrss, may be the parent's.
     """
-    ended, peak = os.pidfd_open(process.pid), 0
+    ended, peak = os.pidfd_open(process.pid), memory_bytes(process.pid, "VmHWM")
     try:
         while not select.select([ended], [], [], 0.02)[0]:
             peak = max(peak, memory_bytes(process.pid, "VmHWM"))

@@ -422,6 +422,22 @@ TEST_CASE("A socket that connects again has a second file", "[flow][reuse]") {
   CHECK(Seqs(flows.files()[1]) == List{5000, 100, 5001});
 }
 
+TEST_CASE("A SYN that was not answered for long is new when it is sent again", "[flow][reuse]") {
+  FlowOptions options = DefaultFlowOptions();
+  options.ownership = GENERATE(Ownership::kSocket, Ownership::kAnnounced, Ownership::kHandshake);
+  options.flow_timeout_ns = 5 * kSecond;
+  FlowFixture flows(options);
+  for (int i = 0; i < 5; ++i) flows.In({.flags = kSyn, .seq = 500});
+  flows.Wait(6 * kSecond);
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Out({.flags = kSynAck, .seq = 2000, .ack = 501});  // a SYN cookie
+  flows.In({.seq = 501, .ack = 2001});
+  const uint64_t cookie = options.ownership == Ownership::kHandshake ? 0 : 8;
+  flows.Out({.seq = 2001, .ack = 501, .cookie = cookie});
+  flows.Finish();
+  CHECK(Seqs(flows.FileOf(cookie)) == List{500, 2000, 501, 2001});
+}
+
 // What a socket in TIME-WAIT that does not take a SYN brings about.
 void MeetTimeWait(FlowFixture& flows, uint64_t cookie) {
   flows.In({.flags = kSyn, .seq = 500});
@@ -446,7 +462,7 @@ TEST_CASE("A SYN that a socket in TIME-WAIT refuses again and again is new in th
   CHECK(Seqs(flows.FileOf(8)) == List{500, 2000, 501});
 }
 
-TEST_CASE("A connection is captured for captureduration, however long its SYN was refused",
+TEST_CASE("A SYN that is sent again after captureduration begins the capture anew",
           "[flow][reuse]") {
   FlowFixture flows;
   flows.Accept(7);

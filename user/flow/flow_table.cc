@@ -691,8 +691,8 @@ void FlowTable::OnTimer(FlowEntry& entry, int64_t now_ns) {
     Finish(flow, was_long ? FlowEnd::kDuration : FlowEnd::kIdle,
            still_sending ? Afterwards::kSettle : Afterwards::kRemember);
   } else {
-    // One that keeps sending must not begin again every few seconds.
-    const bool goes_on = !flow.closed() && flow.packets.total() >= kLaterPacketsToSettle;
+    // One that keeps sending must not begin again every few seconds; a SYN that is sent again may.
+    const bool goes_on = !flow.syns.AnySeen() && flow.packets.total() >= kLaterPacketsToSettle;
     Drop(flow, rules_.ReasonToDrop(flow), goes_on ? Afterwards::kRemember : Afterwards::kForget);
   }
 }

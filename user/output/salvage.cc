@@ -322,7 +322,7 @@ void Salvage::Publish(Mended mended) {
       continue;
     }
     stats_.packets += mended[i].second;
-    ++stats_.files;
+    ++stats_.files;  // last: who reads it then reads all its packets
   }
 }
 

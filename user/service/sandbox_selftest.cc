@@ -159,15 +159,17 @@ uint64_t Report(const std::string& thread) {
   return breaches;
 }
 
-// A thread that is not among those known, to which it is added. Looks anew each time, for the
-// kernel's list ends early where a thread ends while it is read.
+// A thread that is not among those known, to which it is added.
 std::optional<pid_t> NextThread(const UniqueFd& folder, std::set<pid_t>& known) {
   const std::unique_ptr<DIR, int (*)(DIR*)> list(fdopendir(dup(folder.get())), closedir);
   if (list == nullptr) return std::nullopt;
-  rewinddir(list.get());
-  while (const dirent* const entry = readdir(list.get())) {
-    pid_t thread;
-    if (absl::SimpleAtoi(entry->d_name, &thread) && known.insert(thread).second) return thread;
+  // Twice, for where a thread ends while the kernel's list is read, another may be left out.
+  for (int look = 0; look < 2; ++look) {
+    rewinddir(list.get());
+    while (const dirent* const entry = readdir(list.get())) {
+      pid_t thread;
+      if (absl::SimpleAtoi(entry->d_name, &thread) && known.insert(thread).second) return thread;
+    }
   }
   return std::nullopt;
 }
