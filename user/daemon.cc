@@ -11,7 +11,9 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "spdlog/spdlog.h"
@@ -19,6 +21,7 @@
 #include "user/base/folders.h"
 #include "user/base/named_thread.h"
 #include "user/base/paced_log.h"
+#include "user/base/scaled.h"
 #include "user/capture/bpf_capture.h"
 #include "user/capture/pcap_capture.h"
 #include "user/config/go_values.h"
@@ -75,7 +78,9 @@ absl::Status CheckNames(const std::vector<NetworkInterface>& all,
     if (std::none_of(all.begin(), all.end(),
                      [&name](const NetworkInterface& other) { return other.name == name; })) {
       return absl::NotFoundError(
-          absl::StrCat("there is no interface ", name, " (`ip link` shows those that there are)"));
+          absl::StrCat("-interface: there is no \"", absl::CHexEscape(name),
+                       "\" (`ip link` shows those that there are; without -interface all are "
+                       "captured that are up)"));
     }
   }
   return absl::OkStatus();
@@ -91,10 +96,17 @@ Config WithinMemory(const Config& asked) {
   config.max_heap_bytes = use.heap_bytes;
   config.ring_size_bytes = use.ring_bytes;
   config.shards = use.shards;
-  spdlog::warn(
-      "{} has {} bytes: -maxheap={} instead of {}, {} rings of {} bytes instead of {} of {}",
-      limit.whose, limit.bytes, use.heap_bytes, wanted.heap_bytes, use.shards, use.ring_bytes,
-      wanted.shards, wanted.ring_bytes);
+  std::vector<std::string> changes;
+  const auto note = [&changes](const char* flag, const std::string& used,
+                               const std::string& asked) {
+    if (used != asked) changes.push_back(absl::StrCat(flag, "=", used, " instead of ", asked));
+  };
+  note("-maxheap", Scaled(use.heap_bytes) + "B", Scaled(wanted.heap_bytes) + "B");
+  note("-shards", absl::StrCat(use.shards), absl::StrCat(wanted.shards));
+  note("-capture.ringsize", Scaled(use.ring_bytes) + "B", Scaled(wanted.ring_bytes) + "B");
+  if (!changes.empty()) {
+    spdlog::warn("{} has {}B: {}", limit.whose, Scaled(limit.bytes), absl::StrJoin(changes, ", "));
+  }
   return config;
 }
 
@@ -220,7 +232,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& asked) {
     opened.socket_events = *std::move(events);
     absl::StatusOr<std::unique_ptr<UnixListener>> listener = UnixListener::Listen(
         config.event_socket_serve, static_cast<mode_t>(config.event_socket_mode));
-    if (!listener.ok()) return listener.status();
+    if (!listener.ok()) {
+      return absl::Status(listener.status().code(),
+                          absl::StrCat("-eventsocket.serve: ", listener.status().message()));
+    }
     opened.event_listener = *std::move(listener);
   }
   absl::StatusOr<LocalAddresses> addresses = (*watcher)->ListAddresses();

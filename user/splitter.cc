@@ -20,6 +20,7 @@
 #include "absl/types/span.h"
 #include "spdlog/spdlog.h"
 #include "user/base/clock.h"
+#include "user/base/scaled.h"
 #include "user/capture/capture_file.h"
 #include "user/capture/frame_record.h"
 #include "user/flow/flow_table.h"
@@ -361,8 +362,8 @@ absl::StatusOr<int> SplitFiles(const Config& asked) {
   config.max_heap_bytes =
       FitMemory({asked.max_heap_bytes, /*ring_bytes=*/1, /*shards=*/1}, limit.bytes).heap_bytes;
   if (config.max_heap_bytes < asked.max_heap_bytes) {
-    spdlog::warn("{} has {} bytes: -maxheap={} instead of {}", limit.whose, limit.bytes,
-                 config.max_heap_bytes, asked.max_heap_bytes);
+    spdlog::warn("{} has {}B: -maxheap={}B instead of {}B", limit.whose, Scaled(limit.bytes),
+                 Scaled(config.max_heap_bytes), Scaled(asked.max_heap_bytes));
   }
   // With the rights of the start: only root may be able to read the key.
   absl::StatusOr<std::shared_ptr<const Anonymizer>> anonymizer = MakeAnonymizer(config);
@@ -400,6 +401,7 @@ absl::StatusOr<int> SplitFiles(const Config& asked) {
                     std::move(announcements));
   if (*selftest != nullptr) status = sandbox.Test(**selftest);
   if (!status.ok()) return status;
+  spdlog::info("files go to {}/YYYY/MM/DD/", config.data_dir);
   return splitter.Run();
 }
 

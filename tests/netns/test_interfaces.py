@@ -54,6 +54,7 @@ class ComingAndGoing(CaptureTest):
         self.host.ip("link", "del", "extra0")
         wait_until(lambda: daemon.metric("interface_not_captured", interface="extra0") == 1,
                    lambda: daemon.log)
+        self.assertIn("there is no interface extra0 any more", daemon.log)
         self.host.link_to(self.peer, "extra0", "extra1", [], [])
         wait_until(lambda: daemon.metric("interface_not_captured") == 0, lambda: daemon.log)
         self.finish(daemon)

@@ -72,11 +72,15 @@ absl::Status AttachedInterfaces::Update(const std::vector<NetworkInterface>& all
 
 void AttachedInterfaces::NoteNotCaptured(const std::vector<NetworkInterface>& all,
                                          const std::vector<NetworkInterface>& selected) {
-  not_captured_.clear();
+  const std::vector<std::string> before = std::exchange(not_captured_, {});
   for (const std::string& name : names_) {
     const bool is_there =
         absl::c_any_of(all, [&](const auto& other) { return other.name == name; });
-    if (!is_there) not_captured_.push_back(absl::CHexEscape(name));
+    if (is_there) continue;
+    not_captured_.push_back(absl::CHexEscape(name));
+    if (absl::c_linear_search(before, not_captured_.back())) continue;
+    spdlog::warn("there is no interface {} any more: capturing there again once there is",
+                 not_captured_.back());
   }
   for (const NetworkInterface& interface : selected) {
     const auto attached = interfaces_.find(interface.ifindex);

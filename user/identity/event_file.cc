@@ -18,7 +18,7 @@ namespace packet_headers {
 absl::StatusOr<std::vector<Announcement>> ReadEventFile(const std::string& path) {
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "re"), std::fclose);
   if (file == nullptr) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("open the events in ", path));
+    return absl::ErrnoToStatus(errno, absl::StrCat("-uuids: open the events in ", path));
   }
   std::vector<Announcement> opens;
   size_t bad_lines = 0;

@@ -32,7 +32,8 @@ absl::Status RemoveStale(const std::string& path, const sockaddr_un& address) {
   }
   if (!S_ISSOCK(file.st_mode)) {
     return absl::AlreadyExistsError(
-        absl::StrCat("listen on ", path, ": there is a file that is no socket"));
+        absl::StrCat("listen on ", path,
+                     ": there is a file that is no socket; remove it, or name another path"));
   }
   const UniqueFd probe = MakeSocket();
   if (!probe.valid()) return Error(errno, path);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -198,7 +199,11 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
                               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                               options.file_mode));
   if (!probe.valid()) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("make a file in the data directory ", path));
+    const std::string tried = absl::StrCat("make a file in the data directory ", path);
+    // No rights would help there.
+    return errno == EROFS
+               ? absl::FailedPreconditionError(absl::StrCat(tried, ": ", std::strerror(errno)))
+               : absl::ErrnoToStatus(errno, tried);
   }
   unlinkat(root->get(), kProbeName, 0);
   return std::unique_ptr<DataDirectory>(new DataDirectory(path, options, *std::move(root)));
@@ -237,8 +242,8 @@ absl::Status DataDirectory::Restore() {
   if (absl::IsPermissionDenied(root.status())) {
     return absl::PermissionDeniedError(
         absl::StrCat(root.status().message(),
-                     " (it was removed; in the sandbox it can be made again once, and by root only "
-                     "where nothing else is beside it: restart)"));
+                     " (it was removed, and the sandbox does not allow to make it again: a restart "
+                     "does, but loses the flows that wait in memory)"));
   }
   if (!root.ok()) return root.status();
   root_ = *std::move(root);

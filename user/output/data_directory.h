@@ -125,6 +125,9 @@ class DataDirectory {
   // A descriptor of the directory, for others.
   absl::StatusOr<UniqueFd> Duplicate() const;
 
+  // As it was opened.
+  const std::string& path() const { return path_; }
+
   const FileOptions& options() const { return options_; }
 
  private:

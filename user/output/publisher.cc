@@ -312,7 +312,9 @@ void Publisher::NoteDisk(const absl::Status& status, bool is_well, int64_t now_n
   } else if (!status.ok() && down_since_ns_ == 0) {
     down_since_ns_ = now_ns;
     log_.Say(spdlog::level::err,
-             absl::StrCat("no file can be saved, trying again: ", status.message()), now_ns);
+             absl::StrCat("no file can be saved in ", directory_->path(),
+                          ", trying again (flows wait in memory): ", status.message()),
+             now_ns);
   }
 }
 
