@@ -196,7 +196,8 @@ class Socket(ServeTest):
         killed.wait_for_exit(5)
         self.assertTrue(os.path.exists(self.path))
         daemon = self.serve()
-        self.assertRegex(self.refused(), rf" error -eventsocket.serve: listen on {self.path}: .* serves it")
+        self.assertRegex(self.refused(),
+                         rf" error -eventsocket.serve: listen on {self.path}: .* serves it")
         client = EventClient(self, self.path)
         for sock in connect(self, self.peer, PEER4, listen(self, self.host, HOST4)):
             sock.close()
@@ -206,7 +207,8 @@ class Socket(ServeTest):
         self.assertFalse(os.path.exists(self.path))
         with open(self.path, "w", encoding="ascii") as file:
             file.write("precious")
-        self.assertRegex(self.refused(), rf" error -eventsocket.serve: listen on {self.path}: .* no socket")
+        self.assertRegex(self.refused(),
+                         rf" error -eventsocket.serve: listen on {self.path}: .* no socket")
         with open(self.path, encoding="ascii") as file:
             self.assertEqual(file.read(), "precious")
 

@@ -386,15 +386,20 @@ TEST_CASE("The SYN of a new connection does not have its own tuple settled", "[f
   CHECK(Seqs(flows.FileOf(2)) == List{6000, 6001});
 }
 
+// A SYN that a socket in TIME-WAIT does not take: the peer has that one go, and tries again.
+void MeetTimeWait(FlowFixture& flows, uint64_t cookie) {
+  flows.In({.flags = kSyn, .seq = 500});
+  flows.Out({.seq = 904, .ack = 103, .cookie = cookie});
+  flows.In({.flags = kRst, .seq = 103});
+}
+
 TEST_CASE("What a socket in TIME-WAIT says to a SYN is of the new connection", "[flow][reuse]") {
   FlowFixture flows;
   flows.Accept(7);
   flows.Close(7);
   SECTION("while its flow lingers") {}
   SECTION("when its flow has ended") { flows.Wait(kLingerNs + kSecond); }
-  flows.In({.flags = kSyn, .seq = 500});
-  flows.Out({.seq = 904, .ack = 103, .cookie = 7});  // which does not take the SYN
-  flows.In({.flags = kRst, .seq = 103});             // so the peer has it go, and tries again
+  MeetTimeWait(flows, 7);
   flows.In({.flags = kSyn, .seq = 500});
   flows.Wait(kLingerNs + kSecond);
   flows.Out({.flags = kSynAck, .seq = 2000, .ack = 501, .cookie = 8});
@@ -436,13 +441,6 @@ TEST_CASE("A SYN that was not answered for long is new when it is sent again", "
   flows.Out({.seq = 2001, .ack = 501, .cookie = cookie});
   flows.Finish();
   CHECK(Seqs(flows.FileOf(cookie)) == List{500, 2000, 501, 2001});
-}
-
-// What a socket in TIME-WAIT that does not take a SYN brings about.
-void MeetTimeWait(FlowFixture& flows, uint64_t cookie) {
-  flows.In({.flags = kSyn, .seq = 500});
-  flows.Out({.seq = 904, .ack = 103, .cookie = cookie});
-  flows.In({.flags = kRst, .seq = 103});
 }
 
 TEST_CASE("A SYN that a socket in TIME-WAIT refuses again and again is new in the end",
